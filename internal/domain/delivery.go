@@ -1,0 +1,288 @@
+package domain
+
+import "time"
+
+// Stage names one of the seven mandatory stages.
+type Stage string
+
+// The seven stages, in their order.
+const (
+	Build            Stage = "build"
+	Test             Stage = "test"
+	DeployStaging    Stage = "deploy staging"
+	VerifyStaging    Stage = "verify staging"
+	DeployProduction Stage = "deploy production"
+	VerifyProduction Stage = "verify production"
+	Monitor          Stage = "monitor"
+)
+
+// DeliveryState says where a delivery is.
+type DeliveryState string
+
+// The states of a delivery. Those from Done on are final.
+const (
+	Queued          DeliveryState = "queued"
+	Running         DeliveryState = "running"
+	WaitingState    DeliveryState = "waiting"
+	DoneState       DeliveryState = "done"
+	FailedState     DeliveryState = "failed"
+	RolledBackState DeliveryState = "rolled_back"
+	RejectedState   DeliveryState = "rejected" // ended by a person before production
+	ExpiredState    DeliveryState = "expired"
+	SupersededState DeliveryState = "superseded"
+	PendingStage    DeliveryState = "pending" // of a stage only: not begun
+)
+
+// Final reports whether nothing more happens to a delivery in this state.
+func (s DeliveryState) Final() bool {
+	switch s {
+	case DoneState, FailedState, RolledBackState, RejectedState, ExpiredState, SupersededState:
+		return true
+	default:
+		return false
+	}
+}
+
+// Delivery is one commit's way through the seven stages.
+type Delivery struct {
+	ID        string        `json:"id"`     // dly_…
+	Number    int           `json:"number"` // runs from 1 within its app
+	App       string        `json:"app"`
+	Commit    string        `json:"commit"` // full SHA
+	Subject   string        `json:"subject"`
+	Author    string        `json:"author"`
+	ShippedBy string        `json:"shipped_by"`
+	Folder    string        `json:"folder,omitempty"` // of belay.yaml within the repository; "" is its root
+	State     DeliveryState `json:"state"`
+	Created   time.Time     `json:"created"`
+	Ended     *time.Time    `json:"ended,omitempty"`
+	Digest    string        `json:"digest,omitempty"`
+	Wait      *Wait         `json:"wait,omitempty"`
+	Stages    []StageRecord `json:"stages"` // always all seven, in order
+	Gates     []Gate        `json:"gates,omitempty"`
+	Checklist []CheckItem   `json:"checklist,omitempty"`
+	Loosened  []string      `json:"loosened"`
+	// NotInForce lists what the file says and this server does not do yet.
+	NotInForce []string `json:"not_in_force,omitempty"`
+	Outcome    *Outcome `json:"outcome,omitempty"`
+	URL        string   `json:"url,omitempty"`
+	// Traffic is what stable and next served in the open or last rollout of production.
+	Traffic *Traffic `json:"traffic,omitempty"`
+}
+
+// Wait says what a delivery waits for. There is no wait without an owner and a deadline.
+type Wait struct {
+	Reason   string    `json:"reason"`
+	Owner    string    `json:"owner"`
+	Since    time.Time `json:"since"`
+	Deadline time.Time `json:"deadline"`
+}
+
+// StageRecord is what happened in one stage.
+type StageRecord struct {
+	Name    Stage         `json:"name"`
+	State   DeliveryState `json:"state"` // pending, running, waiting, done, failed or rolled_back
+	Started *time.Time    `json:"started,omitempty"`
+	Ended   *time.Time    `json:"ended,omitempty"`
+	Summary string        `json:"summary,omitempty"`
+	Steps   []StepRecord  `json:"steps,omitempty"`
+	Levels  []LevelRecord `json:"levels,omitempty"` // stage test only
+	Checks  []CheckRecord `json:"checks,omitempty"`
+	Notes   []string      `json:"notes,omitempty"` // declared gaps, things not checked, warnings
+}
+
+// StepRecord is one step of a plan and how far it is.
+type StepRecord struct {
+	Verb     string        `json:"verb"` // start, check, migrate, shift, bake, retire
+	Release  Side          `json:"release,omitempty"`
+	Instance string        `json:"instance,omitempty"` // role/index
+	Weight   *float64      `json:"weight,omitempty"`   // fraction that next gets
+	Hold     float64       `json:"hold,omitempty"`     // seconds
+	Until    *time.Time    `json:"until,omitempty"`
+	State    DeliveryState `json:"state"`
+	Verdict  string        `json:"verdict,omitempty"`
+	Message  string        `json:"message,omitempty"`
+	Started  *time.Time    `json:"started,omitempty"`
+	Ended    *time.Time    `json:"ended,omitempty"`
+}
+
+// LevelRecord is one level of the test pyramid.
+type LevelRecord struct {
+	Level    string  `json:"level"` // unit, integration, e2e
+	State    string  `json:"state"` // done, failed, none, uncounted
+	Reason   string  `json:"reason,omitempty"`
+	Passed   int     `json:"passed"`
+	Failed   int     `json:"failed"`
+	Skipped  int     `json:"skipped"`
+	Counted  bool    `json:"counted"`
+	Took     float64 `json:"took"` // seconds
+	Slowest  string  `json:"slowest,omitempty"`
+	SlowTook float64 `json:"slow_took,omitempty"`
+}
+
+// CheckRecord is one verification.
+type CheckRecord struct {
+	Name    string  `json:"name"`
+	State   string  `json:"state"` // passed, failed, not checked
+	Message string  `json:"message,omitempty"`
+	Took    float64 `json:"took"` // seconds
+}
+
+// Gate is a condition before Deploy production.
+type Gate struct {
+	Name   string `json:"name"`
+	State  string `json:"state"` // passed, waiting, refused
+	Detail string `json:"detail,omitempty"`
+}
+
+// CheckItem is one line of the computed pre-production checklist.
+type CheckItem struct {
+	Item   string `json:"item"`
+	OK     bool   `json:"ok"`
+	Detail string `json:"detail,omitempty"`
+}
+
+// Outcome is how a delivery ended, computed from what was observed.
+type Outcome struct {
+	Sentence string `json:"sentence"`
+	Requests int64  `json:"requests"`
+	// FailedBecause counts the requests that failed because of the delivery.
+	FailedBecause   int64    `json:"failed_because_of_delivery"`
+	RollbackSeconds *float64 `json:"rollback_seconds"`
+	// HarmToRollback is the time from the first failed request on next to the acknowledged rollback.
+	HarmToRollback *float64 `json:"harm_to_rollback_seconds,omitempty"`
+}
+
+// Traffic compares the two releases of a rollout.
+type Traffic struct {
+	Stable *SideTraffic `json:"stable,omitempty"`
+	Next   *SideTraffic `json:"next,omitempty"`
+}
+
+// SideTraffic is what one release served. Latencies are in seconds.
+type SideTraffic struct {
+	Commit   string  `json:"commit"`
+	Requests int64   `json:"requests"`
+	Errors   int64   `json:"errors"`
+	P50      float64 `json:"p50"`
+	P95      float64 `json:"p95"`
+	P99      float64 `json:"p99"`
+}
+
+// Event is one fact, numbered in the order in which it was stored.
+type Event struct {
+	Seq         int64          `json:"seq"`
+	At          time.Time      `json:"at"`
+	Type        string         `json:"type"` // rollout.shifted, stage.done, …
+	App         string         `json:"app"`
+	Delivery    int            `json:"delivery,omitempty"`
+	Stage       Stage          `json:"stage,omitempty"`
+	Environment Environment    `json:"environment,omitempty"`
+	By          string         `json:"by,omitempty"`
+	Data        map[string]any `json:"data,omitempty"`
+}
+
+// AppStatus is what runs where, since when and how it compares with before.
+type AppStatus struct {
+	App          string              `json:"app"`
+	Held         bool                `json:"held"`
+	Hold         *Hold               `json:"hold,omitempty"`
+	Freeze       *Freeze             `json:"freeze"`
+	Environments []EnvironmentStatus `json:"environments"`
+	InFlight     []InFlight          `json:"in_flight"`
+	Waits        []Wait              `json:"waits"`
+}
+
+// Hold is why no release of an app enters production after a rollback, and what lifts it.
+type Hold struct {
+	Reason   string    `json:"reason"`
+	Owner    string    `json:"owner"`
+	Since    time.Time `json:"since"`
+	Delivery int       `json:"delivery"` // the one that was rolled back
+	Bad      Release   `json:"-"`        // the release that may not come again
+	WayOut   string    `json:"way_out"`
+}
+
+// Freeze stops what starts Deploy production and every upward shift; never a rollback.
+type Freeze struct {
+	Reason string     `json:"reason"`
+	By     string     `json:"by"`
+	Since  time.Time  `json:"since"`
+	Until  *time.Time `json:"until,omitempty"`
+	App    string     `json:"app,omitempty"` // "" is the whole server
+}
+
+// InFlight is a delivery that is not final.
+type InFlight struct {
+	Delivery int           `json:"delivery"`
+	Commit   string        `json:"commit"`
+	Stage    Stage         `json:"stage"`
+	State    DeliveryState `json:"state"`
+	Since    time.Time     `json:"since"`
+}
+
+// EnvironmentStatus is one environment of an app. Absent figures are not known, never 0.
+type EnvironmentStatus struct {
+	Name      Environment      `json:"name"`
+	Release   *Release         `json:"release"`
+	Delivery  int              `json:"delivery,omitempty"`
+	Since     *time.Time       `json:"since,omitempty"`
+	Instances Instances        `json:"instances"`
+	Detail    []InstanceStatus `json:"detail,omitempty"`
+	Now       *Figures         `json:"now,omitempty"`
+	Before    *Figures         `json:"before,omitempty"`
+	Rollback  RollbackStatus   `json:"rollback"`
+	Routes    []string         `json:"routes,omitempty"` // host/path served
+}
+
+// Instances counts the instances of an environment.
+type Instances struct {
+	Healthy int `json:"healthy"`
+	Wanted  int `json:"wanted"`
+}
+
+// Figures are rates as fractions and latencies in seconds.
+type Figures struct {
+	ErrorRate float64 `json:"error_rate"`
+	P50       float64 `json:"p50"`
+	P95       float64 `json:"p95"`
+	P99       float64 `json:"p99"`
+	RPS       float64 `json:"rps"`
+}
+
+// RollbackStatus says whether one can go back, where to, and how fast.
+type RollbackStatus struct {
+	Possible bool   `json:"possible"`
+	To       string `json:"to,omitempty"` // rel_…
+	Commit   string `json:"commit,omitempty"`
+	Warm     bool   `json:"warm"`
+	Reason   string `json:"reason,omitempty"`
+}
+
+// RollbackResult is what a rollback did, observed.
+type RollbackResult struct {
+	App         string      `json:"app"`
+	Environment Environment `json:"environment"`
+	From        string      `json:"from"` // commit
+	To          string      `json:"to"`   // commit
+	Warm        bool        `json:"warm"`
+	// Moved is the time from the accepted command to the proxy's acknowledgement, in seconds.
+	Moved float64 `json:"moved"`
+	// LastRequest is the time from the accepted command to the last new request on the release that left, in seconds.
+	LastRequest float64 `json:"last_request"`
+	Failed      int64   `json:"failed"`
+	Open        int     `json:"open"` // requests that were open on the release that left
+	Sentence    string  `json:"sentence"`
+}
+
+// Explanation is why a delivery ended as it did, with the numbers of each decision.
+type Explanation struct {
+	Delivery int      `json:"delivery"`
+	App      string   `json:"app"`
+	Sentence string   `json:"sentence"`
+	Lines    []string `json:"lines"`
+	// Replayed says whether the stored ticks lead to the same verdict again.
+	Replayed bool   `json:"replayed"`
+	Same     bool   `json:"same"`
+	Detail   string `json:"detail,omitempty"`
+}
