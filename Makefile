@@ -1,0 +1,38 @@
+# Belay. `make help` lists what can be made.
+SHELL       := /bin/bash
+.DEFAULT_GOAL := help
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo 0.1.0)
+LDFLAGS := -s -w -X github.com/belay-cd/belay/internal/cli.Version=$(VERSION)
+
+.PHONY: help build test torture bench demo generate fmt lint clean
+
+help: ## list what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## the one binary, bin/belay: static, reproducible
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/belay ./cmd/belay
+
+test: ## everything a merge needs: generated files, vet, lint, all tests under the race detector
+	@scripts/test
+
+torture: ## the long tests: crashes at every effect, kill -9 under load, twenty cutovers (ARGS="-run Name")
+	go test -tags torture -run 'Torture' -timeout 60m -v -p 1 $(ARGS) ./...
+
+bench: ## the figures of docs/BENCHMARKS.md (ARGS="-bench Name")
+	go test -run '^$$' -bench . -benchtime 1x -timeout 30m -p 1 $(ARGS) ./...
+
+demo: build ## deliver an example for real, break it, watch it come back; STAY=1 leaves it running
+	@bin/belay demo $(if $(STAY),--stay)
+
+generate: ## write the generated files again
+	go generate ./...
+
+fmt: ## format all Go files
+	gofmt -s -w $$(git ls-files '*.go')
+
+lint: ## vet and golangci-lint at the pinned version
+	@scripts/lint
+
+clean: ## remove what was built
+	rm -rf bin dist
