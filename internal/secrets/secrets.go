@@ -1,0 +1,177 @@
+// Package secrets resolves the secrets of an app from their providers, seals values at rest and masks them in every text
+// that leaves Belay. No error, no fingerprint and no printed form of its types holds a value.
+package secrets
+
+import (
+	"context"
+	"crypto/subtle"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/belay-cd/belay/internal/domain"
+)
+
+// The providers that Resolve knows.
+const (
+	Env  = "env"  // a variable of the daemon
+	File = "file" // a file on the server, or one key of a dotenv file
+)
+
+// MaxValue is the longest value in bytes. The kernel takes 128 KiB per variable; nothing honest comes near it.
+const MaxValue = 64 << 10
+
+// Ref says where a secret comes from. $BELAY_ENV in Place stands for the environment.
+type Ref struct {
+	Name     string // the variable that the roles get
+	Provider string
+	// Place is the name of a variable (env), or an absolute path with an optional #KEY (file), which may begin with
+	// $CREDENTIALS_DIRECTORY.
+	Place string
+}
+
+// Set is what Resolve found: the value and the version of each name.
+type Set struct {
+	Values   map[string]domain.Secret
+	Versions map[string]int
+}
+
+// Versions numbers the values that a provider without versions was seen with. It returns the number that the fingerprint
+// got when it was first seen for (app, env, name); one never seen gets the highest number so far plus one, from 1, durably
+// before it returns. It is called by one goroutine at a time and the same question may be asked again.
+type Versions interface {
+	Version(app, env, name, fingerprint string) (int, error)
+}
+
+// Resolver reads secrets for the daemon. Because the places are named by a commit and read with the daemon's rights, it
+// never hands out the daemon's own: files under Private, and variables that begin with BELAY_.
+type Resolver struct {
+	Sealer   *Sealer
+	Versions Versions
+	// Private lists folders that no place may be in, whatever links lead there: the data folder at least.
+	Private []string
+	// Roots, when not empty, lists the only folders that files may be in.
+	Roots []string
+	// Lookup reads a variable of the daemon. Default os.LookupEnv.
+	Lookup func(string) (string, bool)
+}
+
+// Finding is something about the secrets that a person should change. It names secrets, never values.
+type Finding struct {
+	Name    string `json:"name"`
+	Message string `json:"message"`
+	Hint    string `json:"hint"`
+}
+
+// problem is one secret that could not be read.
+type problem struct{ name, message string }
+
+// Resolve reads every ref for one environment of app. All that are missing or unreadable are reported in one error of code
+// Refused, which names places and reasons but no value. Versions are only asked for when all were read.
+func (r *Resolver) Resolve(ctx context.Context, app string, env domain.Environment, refs []Ref) (Set, error) {
+	set := Set{Values: map[string]domain.Secret{}, Versions: map[string]int{}}
+	var bad []problem
+	for _, ref := range refs {
+		if err := ctx.Err(); err != nil {
+			return Set{}, fmt.Errorf("resolve secrets: %w", context.Cause(ctx))
+		}
+		value, err := r.read(env, ref)
+		if err == nil {
+			err = usable(value)
+		}
+		if err != nil {
+			bad = append(bad, problem{ref.Name, err.Error()})
+			continue
+		}
+		set.Values[ref.Name] = domain.NewSecret(value)
+	}
+	if len(bad) > 0 {
+		return Set{}, missing(app, env, bad)
+	}
+	for name, value := range set.Values {
+		place := Place{app, env, name}
+		n, err := r.Versions.Version(app, string(env), name, r.Sealer.Fingerprint(place, value))
+		if err != nil {
+			return Set{}, fmt.Errorf("version of secret %s: %w", place, err)
+		}
+		set.Versions[name] = n
+	}
+	return set, nil
+}
+
+func (r *Resolver) read(env domain.Environment, ref Ref) (string, error) {
+	place := strings.ReplaceAll(ref.Place, "$BELAY_ENV", string(env))
+	switch ref.Provider {
+	case Env:
+		return r.readEnv(place)
+	case File:
+		return r.readFile(place)
+	default:
+		return "", fmt.Errorf("provider %q is not in force yet", ref.Provider)
+	}
+}
+
+func (r *Resolver) readEnv(name string) (string, error) {
+	if strings.HasPrefix(name, "BELAY_") {
+		return "", fmt.Errorf("variable %s is the daemon's own", name)
+	}
+	value, ok := r.lookup(name)
+	if !ok {
+		return "", fmt.Errorf("variable %s of the daemon is not set", name)
+	}
+	return value, nil
+}
+
+func (r *Resolver) lookup(name string) (string, bool) {
+	if r.Lookup != nil {
+		return r.Lookup(name)
+	}
+	return os.LookupEnv(name)
+}
+
+// usable refuses what cannot be handed over as a variable.
+func usable(value string) error {
+	switch {
+	case value == "":
+		return fmt.Errorf("the value is empty")
+	case len(value) > MaxValue:
+		return fmt.Errorf("the value has %d bytes, above %d", len(value), MaxValue)
+	case strings.ContainsRune(value, 0):
+		return fmt.Errorf("the value holds a NUL byte, which no variable can")
+	}
+	return nil
+}
+
+func missing(app string, env domain.Environment, bad []problem) error {
+	slices.SortFunc(bad, func(a, b problem) int { return strings.Compare(a.name, b.name) })
+	lines := make([]string, len(bad))
+	for i, p := range bad {
+		lines[i] = p.name + ": " + p.message
+	}
+	noun := "secrets"
+	if len(bad) == 1 {
+		noun = "secret"
+	}
+	return domain.Errorf(domain.Refused, "%d %s of %s cannot be read for %s: %s", len(bad), noun, app, env, strings.Join(lines, "; ")).
+		WithHint("set them where the daemon runs, readable by its user only, then ship again")
+}
+
+// SameValue finds the names whose value is the same in both environments: a leak of staging would be one of production.
+// Equal values under different names of one environment are no finding.
+func SameValue(staging, production map[string]domain.Secret) []Finding {
+	var found []Finding
+	for name, s := range staging {
+		p, ok := production[name]
+		if !ok || subtle.ConstantTimeCompare([]byte(s.Reveal()), []byte(p.Reveal())) != 1 {
+			continue
+		}
+		found = append(found, Finding{
+			Name:    name,
+			Message: fmt.Sprintf("secret %s has the same value in staging and production", name),
+			Hint:    "give staging a value of its own: whoever reads staging's can use production's",
+		})
+	}
+	slices.SortFunc(found, func(a, b Finding) int { return strings.Compare(a.Name, b.Name) })
+	return found
+}
