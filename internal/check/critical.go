@@ -36,7 +36,7 @@ type Prober struct {
 
 // Watch looks at every critical http check of checks on its own clock, so that a slow one delays no other, and hands each
 // observation to emit, which is never called concurrently. next and stable are asked before each look, so that they may
-// change; stable reports false where there is none. Watch returns nil when ctx ends, after its last look has ended.
+// change; stable reports false where there is none. Watch returns when ctx ends, after its last look has ended.
 func (p *Prober) Watch(ctx context.Context, checks []Check, next func() Target, stable func() (Target, bool), emit func(Observation)) {
 	var emitting sync.Mutex
 	var watching sync.WaitGroup
@@ -100,7 +100,7 @@ func (p *Prober) Look(ctx context.Context, c Check, next Target, stable func() (
 	return o
 }
 
-func serverError(r Result) bool { return r.Status >= http.StatusInternalServerError }
+func serverError(r Result) bool { return r.State == Failed && r.Status >= http.StatusInternalServerError }
 
 func outcome(r Result) string {
 	if r.Status > 0 {
