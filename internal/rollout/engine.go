@@ -1,0 +1,402 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/belay-cd/belay/internal/domain"
+	"github.com/belay-cd/belay/internal/journal"
+)
+
+// Driver runs instances. All methods are absolute and may be called again at any time, also by a new process.
+type Driver interface {
+	// Start returns when the instance is healthy. It returns at once when ctx ends, whatever the instance does.
+	Start(ctx context.Context, inst domain.Instance) (domain.InstanceStatus, error)
+	// Stop ends the instance and everything it started. An unknown instance is no error.
+	Stop(ctx context.Context, id domain.InstanceID) error
+	// List says what really runs. It does not block on any instance.
+	List(ctx context.Context, app string, env domain.Environment) ([]domain.InstanceStatus, error)
+}
+
+// Router splits the traffic of one environment. Split returns after the data plane's acknowledgement.
+type Router interface {
+	Split(ctx context.Context, s Split) error
+	// State returns what the data plane does now, from the data plane itself.
+	State(ctx context.Context, app string, env domain.Environment) (Traffic, error)
+	// Drain returns when the release has no open request, at the latest after within; streams are then ended properly.
+	Drain(ctx context.Context, app string, env domain.Environment, release string, within time.Duration) error
+}
+
+// Split is the whole of what the traffic of one environment should do.
+type Split struct {
+	App         string
+	Environment domain.Environment
+	Rollout     string // "" when none is open
+	Weight      int
+	Latched     bool // a rollback: from now on the data plane refuses every raise of this rollout's next
+	Stable      *domain.Release
+	Next        *domain.Release
+}
+
+// Traffic is what the data plane does.
+type Traffic struct {
+	Rollout string
+	Weight  int
+	Latched bool
+}
+
+// Watch says for how long the guard watches.
+type Watch struct {
+	From time.Time
+	// Hold is how long it lasts; 0 is until ctx ends. It ends only when at least 95 % of its ticks were observed.
+	Hold time.Duration
+}
+
+// Guard watches next. A nil error means that the hold is over and was seen; any error but the cause of ctx is a breach.
+type Guard interface {
+	Watch(ctx context.Context, r *Rollout, w Watch) error
+}
+
+// Checker runs the verifications: at 0 % through the rollout's own listener, or under traffic.
+type Checker interface {
+	Check(ctx context.Context, r *Rollout, traffic bool) error
+}
+
+// Ledger stores how far a rollout is.
+type Ledger interface {
+	SaveRollout(ctx context.Context, r domain.RolloutRecord) error
+	// Settle stores the final record together with the slot: with state done, next is stable from now on.
+	Settle(ctx context.Context, r domain.RolloutRecord) error
+}
+
+// Observer is told what happens, so that people can see it. It must not block.
+type Observer interface {
+	Step(ctx context.Context, r *Rollout, index int, p Progress)
+	// Lowered is called when the data plane has acknowledged that next lost its traffic; RolledBack when all is done.
+	Lowered(ctx context.Context, r *Rollout, moved time.Duration)
+	RolledBack(ctx context.Context, r *Rollout, b *RolledBack)
+	// Page is called when a person is needed now.
+	Page(ctx context.Context, r *Rollout, sentence string)
+}
+
+// Progress is how far one step is.
+type Progress struct {
+	State   domain.DeliveryState
+	At      time.Time
+	Until   time.Time // end of a bake
+	Message string
+}
+
+// Rollout is one release replacing another in one environment.
+type Rollout struct {
+	Record domain.RolloutRecord
+	Plan   Plan
+	Stable *domain.Release // nil in a first delivery
+	Next   domain.Release
+
+	mu        sync.Mutex
+	interrupt error
+	stop      context.CancelCauseFunc
+}
+
+// Fleet returns what strategies plan for.
+func (r *Rollout) Fleet() Fleet {
+	return Fleet{Environment: r.Record.Environment, Stable: RolesOf(r.Stable), Next: RolesOf(&r.Next)}
+}
+
+// Interrupt makes the rollout go back, for cause, whatever it is doing. It does not wait.
+func (r *Rollout) Interrupt(cause error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.interrupt == nil {
+		r.interrupt = cause
+	}
+	if r.stop != nil {
+		r.stop(r.interrupt)
+	}
+}
+
+// work returns a context that ends with ctx and with Interrupt.
+func (r *Rollout) work(ctx context.Context) (context.Context, func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	work, stop := context.WithCancelCause(ctx)
+	r.stop = stop
+	if r.interrupt != nil {
+		stop(r.interrupt)
+	}
+	return work, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.stop = nil
+		stop(nil)
+	}
+}
+
+// RolledBack is the error of a rollout that went back.
+type RolledBack struct {
+	Cause   error
+	Shifted bool          // next had traffic
+	Left    bool          // there was nothing to go back to: the traffic stays on next
+	Moved   time.Duration // from the decision to the data plane's acknowledgement
+}
+
+func (b *RolledBack) Error() string { return b.Cause.Error() }
+
+// Unwrap returns why.
+func (b *RolledBack) Unwrap() error { return b.Cause }
+
+// Limits are the deadlines of the engine.
+type Limits struct {
+	Step          time.Duration // of a step, beyond its hold
+	Rollback      time.Duration // then a person is paged
+	PageEvery     time.Duration
+	RollbackDrain time.Duration
+}
+
+// Engine runs plans. It is the only executor there is.
+type Engine struct {
+	Driver   Driver
+	Router   Router
+	Guard    Guard
+	Checker  Checker
+	Ledger   Ledger
+	Journal  journal.Store
+	Observer Observer
+	Limits   Limits
+}
+
+// Advance runs the slice of the plan that belongs to stage. When a step fails, the guard finds harm or somebody interrupts,
+// it goes back and returns *RolledBack. When ctx ends with journal.ErrSuspended it returns that: the rollout goes on at the
+// next start.
+func (e *Engine) Advance(ctx context.Context, r *Rollout, stage domain.Stage) error {
+	if err := e.unfinishedRollback(ctx, r); err != nil {
+		return err
+	}
+	work, done := r.work(ctx)
+	defer done()
+	for i, s := range r.Plan {
+		if s.Stage != stage {
+			continue
+		}
+		live := work
+		if i > r.Plan.Settled() {
+			live = ctx // next is stable: there is no warm way back any more
+		}
+		err := e.step(live, r, i)
+		if err == nil && i == r.Plan.Settled() {
+			err = e.settle(live, r)
+		}
+		if err == nil {
+			continue
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if i > r.Plan.Settled() {
+			return err
+		}
+		return e.Revert(ctx, r, err)
+	}
+	return nil
+}
+
+// unfinishedRollback goes on with a rollback that a crash cut off. The data plane is asked before the journal: its latch
+// may be all that is left of the decision.
+func (e *Engine) unfinishedRollback(ctx context.Context, r *Rollout) error {
+	switch r.Record.State {
+	case domain.RolloutReverting, domain.RolloutRolledBack:
+		return e.Revert(ctx, r, errors.New(r.Record.Reason))
+	case domain.RolloutDone:
+		if r.Stable == nil && r.Record.Reason != "" {
+			return e.Revert(ctx, r, errors.New(r.Record.Reason))
+		}
+	case domain.RolloutOpen:
+		t, err := e.Router.State(ctx, r.Record.App, r.Record.Environment)
+		if err == nil && t.Latched && t.Rollout == r.Record.ID {
+			return e.Revert(ctx, r, errors.New("a rollback had begun before the restart"))
+		}
+	}
+	return nil
+}
+
+// step runs one step once, within its deadline, and under the guard from the first traffic on.
+func (e *Engine) step(ctx context.Context, r *Rollout, i int) error {
+	s := r.Plan[i]
+	run := journal.Run{Store: e.Journal, ID: r.Record.ID}
+	name := fmt.Sprintf("%02d %s", i, s)
+	began, err := journal.Instant(ctx, run, name+" began")
+	if err != nil {
+		return err
+	}
+	return journal.Exec(ctx, run, name, func(ctx context.Context) error {
+		p := Progress{State: domain.Running, At: began}
+		if s.Verb == Bake {
+			p.Until = began.Add(s.Hold)
+		}
+		e.Observer.Step(ctx, r, i, p)
+		late := domain.Errorf(domain.Failed, "%s: not done within %s", s, s.Hold+e.Limits.Step)
+		limited, cancel := context.WithDeadlineCause(ctx, began.Add(s.Hold+e.Limits.Step), late)
+		defer cancel()
+		err := e.guarded(limited, r, i, began)
+		if err != nil && limited.Err() != nil {
+			err = context.Cause(limited)
+		}
+		if ctx.Err() == nil { // an interrupted step has no outcome
+			p = Progress{State: domain.DoneState, At: time.Now().UTC()}
+			if err != nil {
+				p.State, p.Message = domain.FailedState, err.Error()
+			}
+			e.Observer.Step(ctx, r, i, p)
+		}
+		return err
+	})
+}
+
+// guarded runs the effect of a step with the guard beside it, while next has traffic. The end of a bake and a breach in
+// it are one decision: the guard's. Whatever ends the step early lowers next before the step itself is waited for.
+func (e *Engine) guarded(ctx context.Context, r *Rollout, i int, began time.Time) error {
+	s := r.Plan[i]
+	if s.Verb == Bake {
+		return e.Guard.Watch(ctx, r, Watch{From: began, Hold: s.Hold})
+	}
+	if first := r.Plan.FirstShift(); i <= first || i > r.Plan.Settled() {
+		return e.effect(ctx, r, s)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	watch := make(chan error, 1)
+	effect := make(chan error, 1)
+	go func() { watch <- e.Guard.Watch(ctx, r, Watch{From: began}) }()
+	go func() { effect <- e.effect(ctx, r, s) }()
+	select {
+	case err := <-effect:
+		cancel(errOver)
+		if breach := <-watch; breach != nil && !errors.Is(breach, errOver) && !errors.Is(breach, context.Cause(ctx)) {
+			return breach
+		}
+		return err
+	case err := <-watch:
+		cancel(err)
+		if !errors.Is(err, journal.ErrSuspended) {
+			_, _ = e.lower(context.WithoutCancel(ctx), r) // Revert does it again, and reports
+		}
+		<-effect
+		return err
+	}
+}
+
+// errOver ends the guard beside a step that is done.
+var errOver = errors.New("the step is over")
+
+func (e *Engine) effect(ctx context.Context, r *Rollout, s Step) error {
+	switch s.Verb {
+	case Start:
+		_, err := e.Driver.Start(ctx, r.instance(s))
+		return err
+	case Check:
+		return e.Checker.Check(ctx, r, s.Traffic)
+	case Shift:
+		return e.shift(ctx, r, s.Weight)
+	case Retire:
+		return e.retire(ctx, r, s)
+	default:
+		return domain.Errorf(domain.Failed, "this version cannot run the step %q", s)
+	}
+}
+
+// shift raises next. The record comes first, so that a crash in between is known to have given next traffic.
+func (e *Engine) shift(ctx context.Context, r *Rollout, weight int) error {
+	if r.Record.Shifted == nil {
+		now := time.Now().UTC()
+		r.Record.Shifted = &now
+		if err := e.Ledger.SaveRollout(ctx, r.Record); err != nil {
+			return err
+		}
+	}
+	up, err := e.observe(ctx, r, 0)
+	if err != nil {
+		return err
+	}
+	if short := cannotCarry(RolesOf(&r.Next), up.Next); domain.WeightAll-short < weight {
+		return domain.Errorf(domain.Failed, "next has healthy instances for %s of the traffic, %s was planned",
+			Percent(domain.WeightAll-short), Percent(weight))
+	}
+	return e.Router.Split(ctx, r.split(weight, false))
+}
+
+// retire drains a release in the data plane before it stops one of its instances.
+func (e *Engine) retire(ctx context.Context, r *Rollout, s Step) error {
+	rel, within := r.release(s.Side), e.Limits.RollbackDrain
+	for _, w := range rel.Workloads {
+		if w.Role == s.Role && s.Side == domain.Stable {
+			within = w.Drain
+		}
+	}
+	if err := e.Router.Drain(ctx, rel.App, rel.Environment, rel.ID, within); err != nil {
+		return err
+	}
+	return e.Driver.Stop(ctx, r.instance(s).InstanceID)
+}
+
+// settle makes next stable: the point of no return. The record comes first, then the data plane.
+func (e *Engine) settle(ctx context.Context, r *Rollout) error {
+	run := journal.Run{Store: e.Journal, ID: r.Record.ID}
+	return journal.Exec(ctx, run, "settle", func(ctx context.Context) error {
+		now := time.Now().UTC()
+		r.Record.State, r.Record.Ended = domain.RolloutDone, &now
+		if err := e.Ledger.Settle(ctx, r.Record); err != nil {
+			return err
+		}
+		return e.Router.Split(ctx, Split{App: r.Record.App, Environment: r.Record.Environment, Stable: &r.Next})
+	})
+}
+
+func (r *Rollout) split(weight int, latched bool) Split {
+	return Split{App: r.Record.App, Environment: r.Record.Environment, Rollout: r.Record.ID, Weight: weight,
+		Latched: latched, Stable: r.Stable, Next: &r.Next}
+}
+
+func (r *Rollout) release(side domain.Side) *domain.Release {
+	if side == domain.Stable {
+		return r.Stable
+	}
+	return &r.Next
+}
+
+// instance describes the instance that a step is about. When memory runs out, next goes before stable, and staging before
+// production.
+func (r *Rollout) instance(s Step) domain.Instance {
+	rel := r.release(s.Side)
+	inst := InstanceOf(rel, s.Role, s.Index)
+	if s.Side == domain.Next && rel.Environment == domain.Production {
+		inst.OOMScoreAdj = nextOOMScore
+	}
+	return inst
+}
+
+// What the kernel takes first when memory runs out.
+const (
+	nextOOMScore    = 300
+	stagingOOMScore = 500
+)
+
+// InstanceOf describes one instance of a stable release.
+func InstanceOf(rel *domain.Release, role string, index int) domain.Instance {
+	inst := domain.Instance{
+		InstanceID: domain.InstanceID{App: rel.App, Environment: rel.Environment, Release: rel.ID, Role: role, Index: index},
+		Commit:     rel.Commit, Digest: rel.Digest, Fixed: rel.Fixed,
+	}
+	for _, w := range rel.Workloads {
+		if w.Role == role {
+			inst.Workload = w
+		}
+	}
+	if rel.Environment == domain.Staging {
+		inst.OOMScoreAdj = stagingOOMScore
+	}
+	return inst
+}

@@ -1,0 +1,415 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/belay-cd/belay/internal/domain"
+	"github.com/belay-cd/belay/internal/journal"
+)
+
+// disk is what survives a crash: journal, ledger, data plane and instances. dead loses journal writes, as a power cut would.
+type disk struct {
+	records map[string][]byte
+	rollout domain.RolloutRecord
+	settled bool
+	running map[string]map[Slot]bool
+	traffic Traffic
+	stable  string // release that the route's stable side names
+	next    string
+}
+
+func (d *disk) String() string {
+	return fmt.Sprintf("state %s, stable %s, next %s, running %v, traffic %+v", d.rollout.State, d.stable, d.next, d.running, d.traffic)
+}
+
+// world is everything outside, for one life of the process. It checks at each effect what must always hold.
+type world struct {
+	t *testing.T
+	*disk
+	ops     int
+	crashAt int
+	hard    bool
+	dead    bool
+	kill    context.CancelCauseFunc
+	breach  time.Time
+	failing Verb // a step of this verb on next fails
+	pages   int
+	seen    map[string]int
+}
+
+func (w *world) op(ctx context.Context) error {
+	w.ops++
+	w.check()
+	if w.ops == w.crashAt {
+		w.dead = w.hard
+		w.kill(journal.ErrSuspended)
+		if w.hard {
+			return nil
+		}
+	}
+	return ctx.Err()
+}
+
+// check: traffic only where the instances for it run.
+func (w *world) check() {
+	w.t.Helper()
+	carry := func(release string) int { return domain.WeightAll / 2 * len(w.running[release]) }
+	if w.traffic.Weight > 0 && carry(w.next) < w.traffic.Weight {
+		w.t.Errorf("op %d: next has %s of the traffic with %d instances", w.ops, Percent(w.traffic.Weight), len(w.running[w.next]))
+	}
+	if w.stable != "" && carry(w.stable) < domain.WeightAll-w.traffic.Weight {
+		w.t.Errorf("op %d: stable %s has %s of the traffic with %d instances", w.ops, w.stable,
+			Percent(domain.WeightAll-w.traffic.Weight), len(w.running[w.stable]))
+	}
+}
+
+func (w *world) Lookup(_ context.Context, run, name string) ([]byte, bool, error) {
+	r, ok := w.records[run+name]
+	return r, ok, nil
+}
+
+func (w *world) Save(_ context.Context, run, name string, rec []byte) error {
+	if !w.dead {
+		w.records[run+name] = rec
+	}
+	return nil
+}
+
+func (w *world) SaveRollout(_ context.Context, r domain.RolloutRecord) error {
+	if !w.dead {
+		w.rollout = r
+	}
+	return nil
+}
+
+func (w *world) Settle(ctx context.Context, r domain.RolloutRecord) error {
+	if !w.dead {
+		w.rollout, w.settled = r, true
+	}
+	return w.op(ctx)
+}
+
+func (w *world) Start(ctx context.Context, i domain.Instance) (domain.InstanceStatus, error) {
+	if w.failing == Start && i.Release == "v2" {
+		return domain.InstanceStatus{}, errors.New("never healthy")
+	}
+	w.set(i.InstanceID, true)
+	return domain.InstanceStatus{InstanceID: i.InstanceID, State: domain.Healthy}, w.op(ctx)
+}
+
+func (w *world) Stop(ctx context.Context, i domain.InstanceID) error {
+	w.set(i, false)
+	return w.op(ctx)
+}
+
+func (w *world) set(i domain.InstanceID, up bool) {
+	if i.Role != "web" {
+		return
+	}
+	if w.running[i.Release] == nil {
+		w.running[i.Release] = map[Slot]bool{}
+	}
+	if up {
+		w.running[i.Release][Slot{i.Role, i.Index}] = true
+	} else {
+		delete(w.running[i.Release], Slot{i.Role, i.Index})
+	}
+}
+
+func (w *world) List(context.Context, string, domain.Environment) ([]domain.InstanceStatus, error) {
+	var list []domain.InstanceStatus
+	for release, slots := range w.running {
+		for s := range slots {
+			list = append(list, domain.InstanceStatus{InstanceID: domain.InstanceID{Release: release, Role: s.Role, Index: s.Index}, State: domain.Healthy})
+		}
+	}
+	return list, nil
+}
+
+func (w *world) Split(ctx context.Context, s Split) error {
+	if w.traffic.Latched && w.traffic.Rollout == s.Rollout && s.Weight > w.traffic.Weight {
+		w.t.Errorf("op %d: a latched rollout was raised", w.ops)
+	}
+	w.traffic = Traffic{Rollout: s.Rollout, Weight: s.Weight, Latched: s.Latched}
+	w.stable, w.next = "", ""
+	if s.Stable != nil {
+		w.stable = s.Stable.ID
+	}
+	if s.Next != nil {
+		w.next = s.Next.ID
+	}
+	return w.op(ctx)
+}
+
+func (w *world) State(context.Context, string, domain.Environment) (Traffic, error) {
+	return w.traffic, nil
+}
+
+func (w *world) Drain(context.Context, string, domain.Environment, string, time.Duration) error {
+	return nil
+}
+
+func (w *world) Check(ctx context.Context, _ *Rollout, _ bool) error {
+	if w.failing == Check {
+		return errors.New("a check is red")
+	}
+	return w.op(ctx)
+}
+
+// Watch finds harm at the instant breach, and, as the real guard, also when it looks later.
+func (w *world) Watch(ctx context.Context, _ *Rollout, watch Watch) error {
+	end := make(<-chan time.Time)
+	if watch.Hold > 0 {
+		end = time.After(time.Until(watch.From.Add(watch.Hold)))
+	}
+	harm := make(<-chan time.Time)
+	if !w.breach.IsZero() && (watch.Hold == 0 || !w.breach.After(watch.From.Add(watch.Hold))) {
+		harm = time.After(time.Until(w.breach))
+	}
+	select {
+	case <-harm:
+		return errors.New("error rate 7 % for 3 min")
+	default:
+	}
+	select {
+	case <-harm:
+		return errors.New("error rate 7 % for 3 min")
+	case <-end:
+		if !w.breach.IsZero() && !w.breach.After(watch.From.Add(watch.Hold)) {
+			return errors.New("error rate 7 % for 3 min")
+		}
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (w *world) Step(_ context.Context, _ *Rollout, i int, p Progress) {
+	if p.State == domain.DoneState {
+		w.seen[fmt.Sprint(i)]++
+	}
+}
+func (w *world) Lowered(context.Context, *Rollout, time.Duration)  {}
+func (w *world) RolledBack(context.Context, *Rollout, *RolledBack) {}
+func (w *world) Page(context.Context, *Rollout, string)            { w.pages++ }
+
+func release(id string) *domain.Release {
+	return &domain.Release{ID: id, App: "shop", Environment: domain.Production,
+		Workloads: []domain.Workload{{Role: "web", Kind: domain.Web, Instances: 2, Drain: time.Second}}}
+}
+
+var productionStages = []domain.Stage{domain.DeployProduction, domain.VerifyProduction, domain.Monitor}
+
+// life runs the process once, until the rollout ends or the process is killed.
+func (w *world) life(t *testing.T, first bool) (err error) {
+	ctx, kill := context.WithCancelCause(t.Context())
+	w.kill = kill
+	defer kill(nil)
+	e := &Engine{Driver: w, Router: w, Guard: w, Checker: w, Ledger: w, Journal: w, Observer: w,
+		Limits: Limits{Step: 10 * time.Minute, Rollback: time.Minute, PageEvery: 5 * time.Minute, RollbackDrain: 5 * time.Second}}
+	r := &Rollout{Record: w.rollout, Stable: release("v1"), Next: *release("v2")}
+	if first {
+		r.Stable = nil
+	}
+	r.Plan = BlueGreen(r.Fleet(), Settings{Hold: time.Hour})
+	for _, stage := range productionStages {
+		if err = e.Advance(ctx, r, stage); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// deliver runs lives until the rollout ends.
+func (w *world) deliver(t *testing.T, first bool) (err error) {
+	for range 4 {
+		if err = w.life(t, first); !errors.Is(err, journal.ErrSuspended) {
+			return err
+		}
+		w.dead = false
+		time.Sleep(time.Minute) // downtime
+	}
+	return err
+}
+
+func newWorld(t *testing.T, first bool) *world {
+	d := &disk{records: map[string][]byte{}, running: map[string]map[Slot]bool{},
+		rollout: domain.RolloutRecord{ID: "rol_1", App: "shop", Environment: domain.Production, State: domain.RolloutOpen}}
+	if !first {
+		d.running["v1"] = both(true, true)
+		d.stable = "v1"
+	}
+	return &world{t: t, disk: d, seen: map[string]int{}}
+}
+
+// TestCrashEverywhere kills the process after every single effect, with and without a breach or a failing step, softly and
+// with the last write lost, and demands the same end as without the crash.
+func TestCrashEverywhere(t *testing.T) {
+	type trouble struct {
+		name    string
+		breach  time.Duration
+		failing Verb
+	}
+	for _, tr := range []trouble{{name: "good"}, {name: "breach early", breach: time.Second}, {name: "breach", breach: 30 * time.Minute},
+		{name: "breach at the end", breach: time.Hour}, {name: "start fails", failing: Start}, {name: "check fails", failing: Check}} {
+		for _, hard := range []bool{false, true} {
+			for crashAt := range 22 {
+				t.Run(fmt.Sprintf("%s/hard=%t/crash=%d", tr.name, hard, crashAt), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						w := newWorld(t, false)
+						w.crashAt, w.hard, w.failing = crashAt, hard, tr.failing
+						if tr.breach > 0 {
+							w.breach = time.Now().Add(tr.breach)
+						}
+						err := w.deliver(t, false)
+						var back *RolledBack
+						good := tr.breach == 0 && tr.failing == ""
+						if good && (err != nil || w.stable != "v2" || len(w.running["v2"]) != 2 || len(w.running["v1"]) != 0 || w.rollout.State != domain.RolloutDone) {
+							t.Errorf("good: err=%v disk=%s", err, w.disk)
+						}
+						if !good && (!errors.As(err, &back) || w.stable != "v1" || len(w.running["v1"]) != 2 || len(w.running["v2"]) != 0 ||
+							w.traffic.Weight != 0 || w.rollout.State != domain.RolloutRolledBack) {
+							t.Errorf("bad: err=%v disk=%s", err, w.disk)
+						}
+						if w.pages != 0 {
+							t.Errorf("paged %d times", w.pages)
+						}
+					})
+				})
+			}
+		}
+	}
+}
+
+// TestFirstDelivery: there is nothing to go back to, so a breach leaves the traffic where it is.
+func TestFirstDelivery(t *testing.T) {
+	for _, breach := range []time.Duration{0, 30 * time.Minute} {
+		for _, crashAt := range []int{0, 1, 2, 3, 4, 5, 6} {
+			t.Run(fmt.Sprintf("breach=%s/crash=%d", breach, crashAt), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					w := newWorld(t, true)
+					w.crashAt = crashAt
+					if breach > 0 {
+						w.breach = time.Now().Add(breach)
+					}
+					err := w.deliver(t, true)
+					var back *RolledBack
+					if (breach > 0) != (errors.As(err, &back) && back.Left) {
+						t.Errorf("err=%v", err)
+					}
+					if w.stable != "v2" || len(w.running["v2"]) != 2 || w.rollout.State != domain.RolloutDone {
+						t.Errorf("disk=%s", w.disk)
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestBakeSpansRestart: a restart must neither prolong nor shorten a bake.
+func TestBakeSpansRestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		w := newWorld(t, false)
+		time.AfterFunc(10*time.Minute, func() { w.kill(journal.ErrSuspended) })
+		if err := w.deliver(t, false); err != nil {
+			t.Fatal(err)
+		}
+		if got := time.Since(began); got != time.Hour {
+			t.Errorf("the rollout took %s", got)
+		}
+	})
+}
+
+// TestInterrupt: a person may take it back at any moment up to the end of the hold.
+func TestInterrupt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, false)
+		e := &Engine{Driver: w, Router: w, Guard: w, Checker: w, Ledger: w, Journal: w, Observer: w, Limits: Limits{Step: time.Hour, Rollback: time.Minute}}
+		r := &Rollout{Record: w.rollout, Stable: release("v1"), Next: *release("v2")}
+		r.Plan = BlueGreen(r.Fleet(), Settings{Hold: time.Hour})
+		time.AfterFunc(20*time.Minute, func() { r.Interrupt(errors.New("ana wants it back")) })
+		w.kill = func(error) {}
+		var err error
+		for _, stage := range productionStages {
+			if err = e.Advance(t.Context(), r, stage); err != nil {
+				break
+			}
+		}
+		var back *RolledBack
+		if !errors.As(err, &back) || back.Error() != "ana wants it back" || !back.Shifted || w.stable != "v1" || len(w.running["v2"]) != 0 {
+			t.Errorf("err=%v disk=%s", err, w.disk)
+		}
+	})
+}
+
+// stuck is a world whose next never becomes healthy and never answers.
+type stuck struct{ *world }
+
+func (s stuck) Start(ctx context.Context, i domain.Instance) (domain.InstanceStatus, error) {
+	if i.Release == "v2" {
+		<-ctx.Done()
+		return domain.InstanceStatus{}, context.Cause(ctx)
+	}
+	return s.world.Start(ctx, i)
+}
+
+// Instances of next were never ready, and neither abort nor deadline did anything.
+func TestScar_argo_4128(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, false)
+		w.kill = func(error) {}
+		s := stuck{w}
+		e := &Engine{Driver: s, Router: w, Guard: w, Checker: w, Ledger: w, Journal: w, Observer: w, Limits: Limits{Step: 10 * time.Minute, Rollback: time.Minute}}
+		r := &Rollout{Record: w.rollout, Stable: release("v1"), Next: *release("v2")}
+		r.Plan = BlueGreen(r.Fleet(), Settings{Hold: time.Hour})
+		began := time.Now()
+		err := e.Advance(t.Context(), r, domain.DeployProduction)
+		var back *RolledBack
+		if !errors.As(err, &back) || back.Shifted || time.Since(began) != 10*time.Minute {
+			t.Errorf("err=%v after %s", err, time.Since(began))
+		}
+	})
+}
+
+// broken is a world whose data plane fails for a while.
+type broken struct {
+	*world
+	until time.Time
+}
+
+func (b broken) Split(ctx context.Context, s Split) error {
+	if s.Latched && time.Now().Before(b.until) {
+		return errors.New("the data plane does not answer")
+	}
+	return b.world.Split(ctx, s)
+}
+
+// A failed rollback stayed RUNNING for ever: it must be retried, page, and end.
+func TestScar_pipecd_3468(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, false)
+		w.kill = func(error) {}
+		w.breach = time.Now().Add(time.Minute)
+		b := broken{w, time.Now().Add(12 * time.Minute)}
+		e := &Engine{Driver: w, Router: b, Guard: w, Checker: w, Ledger: w, Journal: w, Observer: w,
+			Limits: Limits{Step: 10 * time.Minute, Rollback: time.Minute, PageEvery: 5 * time.Minute}}
+		r := &Rollout{Record: w.rollout, Stable: release("v1"), Next: *release("v2")}
+		r.Plan = BlueGreen(r.Fleet(), Settings{Hold: time.Hour})
+		var err error
+		for _, stage := range productionStages {
+			if err = e.Advance(t.Context(), r, stage); err != nil {
+				break
+			}
+		}
+		var back *RolledBack
+		if !errors.As(err, &back) || w.stable != "v1" || w.pages != 2 {
+			t.Errorf("err=%v pages=%d disk=%s", err, w.pages, w.disk)
+		}
+	})
+}

@@ -1,0 +1,151 @@
+// Package rollout moves traffic from the stable release of an environment to the next one, and back.
+//
+// A strategy is a pure function from what runs to a Plan, and a plan is data: it prints, it is stored with the rollout, it
+// is drawn as the timeline. One Engine runs every plan. Rollback is no undo log but a plan of its own, computed from what
+// must be true.
+package rollout
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/belay-cd/belay/internal/domain"
+)
+
+// Verb is what a step does. There are six.
+type Verb string
+
+// The verbs of a plan.
+const (
+	Start   Verb = "start"   // run an instance, until it is healthy
+	Check   Verb = "check"   // run the verifications
+	Migrate Verb = "migrate" // change the schema
+	Shift   Verb = "shift"   // give next exactly this share of the traffic
+	Bake    Verb = "bake"    // hold, while the guard watches
+	Retire  Verb = "retire"  // drain and stop an instance
+)
+
+// Step is absolute: done twice it is the same as done once.
+type Step struct {
+	Stage domain.Stage `json:"stage"` // whose slice of the plan it belongs to
+	Verb  Verb         `json:"verb"`
+	Side  domain.Side  `json:"side,omitempty"`
+	Role  string       `json:"role,omitempty"`
+	Index int          `json:"index,omitempty"`
+	// Weight is what next gets, in hundredths of a percent.
+	Weight int           `json:"weight,omitempty"`
+	Hold   time.Duration `json:"hold,omitempty"`
+	// Traffic says whether the checks of a check step run under traffic or at 0 %.
+	Traffic bool `json:"traffic,omitempty"`
+}
+
+func (s Step) String() string {
+	switch s.Verb {
+	case Shift:
+		return fmt.Sprintf("shift   next %s", Percent(s.Weight))
+	case Bake:
+		return fmt.Sprintf("bake    next %s for %s", Percent(s.Weight), s.Hold)
+	case Check:
+		if s.Traffic {
+			return "check   next under traffic"
+		}
+		return "check   next at 0 %"
+	default:
+		return fmt.Sprintf("%-7s %s", s.Verb, s.What())
+	}
+}
+
+// What names the step's object: next/web/0.
+func (s Step) What() string {
+	if s.Role == "" {
+		return string(s.Side)
+	}
+	return fmt.Sprintf("%s/%s/%d", s.Side, s.Role, s.Index)
+}
+
+// Percent prints a weight as people write it: 5 %, 12.5 %.
+func Percent(weight int) string {
+	return fmt.Sprintf("%g %%", float64(weight)/(domain.WeightAll/100))
+}
+
+// Plan is the list of steps of one rollout, over all of its stages.
+type Plan []Step
+
+// Settled returns the index of the step after which there is no warm way back: the last bake, or where there is none the
+// last shift. When it is done, next is stable.
+func (p Plan) Settled() int {
+	for _, verb := range []Verb{Bake, Shift} {
+		for i := len(p) - 1; i >= 0; i-- {
+			if p[i].Verb == verb {
+				return i
+			}
+		}
+	}
+	return len(p) - 1
+}
+
+// FirstShift returns the index of the first step that gives next traffic, len(p) when none does.
+func (p Plan) FirstShift() int {
+	for i, s := range p {
+		if s.Verb == Shift && s.Weight > 0 {
+			return i
+		}
+	}
+	return len(p)
+}
+
+// Fleet is what a strategy plans for: the roles of both releases.
+type Fleet struct {
+	Environment domain.Environment
+	Stable      []Role // empty in a first delivery
+	Next        []Role
+}
+
+// Role is one role of a release, as far as plans care.
+type Role struct {
+	Name      string
+	Kind      domain.RoleKind
+	Instances int
+}
+
+// RolesOf lists the roles of a release.
+func RolesOf(r *domain.Release) []Role {
+	if r == nil {
+		return nil
+	}
+	roles := make([]Role, 0, len(r.Workloads))
+	for _, w := range r.Workloads {
+		roles = append(roles, Role{Name: w.Role, Kind: w.Kind, Instances: w.Instances})
+	}
+	return roles
+}
+
+// Settings are the durations of a plan.
+type Settings struct {
+	Hold time.Duration // of the last bake: Monitor in production, the staging hold in staging
+}
+
+// stages names the three stages of an environment that a plan spans. In staging the bake belongs to Verify staging.
+func stages(e domain.Environment) (deploy, verify, watch domain.Stage) {
+	if e == domain.Staging {
+		return domain.DeployStaging, domain.VerifyStaging, domain.VerifyStaging
+	}
+	return domain.DeployProduction, domain.VerifyProduction, domain.Monitor
+}
+
+// each appends one step per instance of every role that take says yes to.
+func each(p Plan, roles []Role, step Step, take func(domain.RoleKind) bool) Plan {
+	for _, r := range roles {
+		if !take(r.Kind) {
+			continue
+		}
+		for i := range r.Instances {
+			step.Role, step.Index = r.Name, i
+			p = append(p, step)
+		}
+	}
+	return p
+}
+
+func web(k domain.RoleKind) bool   { return k == domain.Web }
+func other(k domain.RoleKind) bool { return k != domain.Web }

@@ -1,0 +1,172 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/belay-cd/belay/internal/domain"
+)
+
+// retryEvery is the pause between two tries of a rollback that meets an obstacle.
+const retryEvery = time.Second
+
+// Revert goes back to stable: one function, whoever asks. Next loses its traffic first, then the decision is recorded, then
+// the rest follows from what is observed, again and again until it is so. It never waits on next, and only ctx (the life of
+// the process) ends it early. It returns *RolledBack, or the cause of ctx.
+func (e *Engine) Revert(ctx context.Context, r *Rollout, cause error) error {
+	began := time.Now()
+	result := &RolledBack{Cause: cause, Shifted: r.Record.Shifted != nil}
+	if r.Stable == nil && result.Shifted {
+		result.Left = true
+		return e.leave(ctx, r, result)
+	}
+	moved, lowerErr := e.lower(ctx, r)
+	if lowerErr == nil {
+		result.Moved = moved
+		e.Observer.Lowered(ctx, r, moved)
+	}
+	r.Record.State, r.Record.Reason = domain.RolloutReverting, cause.Error()
+	r.Record.By = askedBy(cause)
+	recordErr := e.Ledger.SaveRollout(ctx, r.Record) // tried again by the final record below
+	nextPage := began.Add(e.Limits.Rollback)
+	for {
+		err := e.revertOnce(ctx, r, result, began)
+		if err == nil {
+			break
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if now := time.Now(); now.After(nextPage) {
+			e.Observer.Page(ctx, r, fmt.Sprintf("the rollback is not done after %s: %s", now.Sub(began).Round(time.Second),
+				errors.Join(err, lowerErr, recordErr)))
+			nextPage = now.Add(e.Limits.PageEvery)
+		}
+		select {
+		case <-time.After(retryEvery):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	e.Observer.RolledBack(ctx, r, result)
+	return result
+}
+
+// askedBy names who wanted the rollback.
+func askedBy(cause error) string {
+	var by interface{ AskedBy() string }
+	if errors.As(cause, &by) {
+		return by.AskedBy()
+	}
+	return ""
+}
+
+// lower takes from next at once what the healthy instances of stable can carry, and latches the rollout.
+func (e *Engine) lower(ctx context.Context, r *Rollout) (time.Duration, error) {
+	began := time.Now()
+	if r.Stable == nil {
+		return 0, nil
+	}
+	weight := domain.WeightAll
+	if t, err := e.Router.State(ctx, r.Record.App, r.Record.Environment); err == nil {
+		weight = t.Weight
+		if t.Rollout != r.Record.ID {
+			weight = 0
+		}
+	}
+	o, err := e.observe(ctx, r, weight)
+	if err != nil {
+		return 0, err
+	}
+	first := Rollback(r.Fleet(), o)[0]
+	if err := e.Router.Split(ctx, r.split(first.Weight, true)); err != nil {
+		return 0, err
+	}
+	return time.Since(began), nil
+}
+
+// revertOnce does whatever still has to be done. Each try computes the plan afresh.
+func (e *Engine) revertOnce(ctx context.Context, r *Rollout, result *RolledBack, began time.Time) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, e.Limits.Rollback,
+		domain.Errorf(domain.Failed, "the rollback took longer than %s", e.Limits.Rollback))
+	defer cancel()
+	traffic := Traffic{Weight: 0}
+	if r.Stable != nil {
+		var err error
+		if traffic, err = e.Router.State(ctx, r.Record.App, r.Record.Environment); err != nil {
+			return err
+		}
+	}
+	o, err := e.observe(ctx, r, traffic.Weight)
+	if err != nil {
+		return err
+	}
+	for _, s := range Rollback(r.Fleet(), o) {
+		switch {
+		case s.Verb != Shift:
+			err = e.effect(ctx, r, s)
+		case r.Stable != nil:
+			err = e.Router.Split(ctx, r.split(s.Weight, true))
+			if err == nil && s.Weight == 0 && result.Moved == 0 {
+				result.Moved = time.Since(began)
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", s, err)
+		}
+	}
+	return e.close(ctx, r)
+}
+
+// close takes next out of the data plane and stores the end. The slot keeps its stable release.
+func (e *Engine) close(ctx context.Context, r *Rollout) error {
+	if r.Stable != nil {
+		alone := Split{App: r.Record.App, Environment: r.Record.Environment, Stable: r.Stable}
+		if err := e.Router.Split(ctx, alone); err != nil {
+			return err
+		}
+	}
+	now := time.Now().UTC()
+	r.Record.State, r.Record.Ended = domain.RolloutRolledBack, &now
+	return e.Ledger.Settle(ctx, r.Record)
+}
+
+// leave ends the rollout of a first delivery that already had traffic: there is nothing to go back to, so what serves
+// goes on serving, and the failure is loud.
+func (e *Engine) leave(ctx context.Context, r *Rollout, result *RolledBack) error {
+	now := time.Now().UTC()
+	r.Record.State, r.Record.Reason, r.Record.Ended = domain.RolloutDone, result.Cause.Error(), &now
+	err := e.Ledger.Settle(ctx, r.Record)
+	if err == nil {
+		err = e.Router.Split(ctx, Split{App: r.Record.App, Environment: r.Record.Environment, Stable: &r.Next})
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	e.Observer.RolledBack(ctx, r, result)
+	return result
+}
+
+// observe lists what is up, by side.
+func (e *Engine) observe(ctx context.Context, r *Rollout, weight int) (Observed, error) {
+	o := Observed{Weight: weight, Stable: map[Slot]bool{}, Next: map[Slot]bool{}}
+	list, err := e.Driver.List(ctx, r.Record.App, r.Record.Environment)
+	if err != nil {
+		return o, err
+	}
+	for _, i := range list {
+		slot := Slot{i.Role, i.Index}
+		switch {
+		case i.Release == r.Next.ID && i.State != domain.Stopped:
+			o.Next[slot] = i.State == domain.Healthy
+		case r.Stable != nil && i.Release == r.Stable.ID && i.State == domain.Healthy:
+			o.Stable[slot] = true
+		}
+	}
+	return o, nil
+}
