@@ -175,8 +175,11 @@ func (s *Samples) add(id domain.InstanceID, at time.Time, samples []sample, own 
 	return nil
 }
 
-// maxGap is the longest time between two samples of one run: a longer one is a hole that must be seen.
-const maxGap = 15_000
+// A run ends at a hole of 15 s in milliseconds, which must be seen, and after 128 samples, so that old ones can go.
+const (
+	maxGap = 15_000
+	maxRun = 128
+)
 
 // add returns how many runs it added.
 func (s *series) add(at int64, value float64) int {
@@ -185,7 +188,7 @@ func (s *series) add(at int64, value float64) int {
 		if at <= r.last() {
 			return 0 // given twice, or the clock went back: the order is worth more than the sample
 		}
-		if math.Float64bits(r.value) == math.Float64bits(value) && at-r.last() <= maxGap {
+		if math.Float64bits(r.value) == math.Float64bits(value) && at-r.last() <= maxGap && r.n < maxRun {
 			r.span, r.n = int32(at-r.first), r.n+1
 			return 0
 		}
@@ -200,7 +203,7 @@ func (s *series) forget(oldest int64) int {
 	for n < len(s.runs) && s.runs[n].last() < oldest {
 		n++
 	}
-	s.runs = slices.Delete(s.runs, 0, n)
+	s.runs = s.runs[n:] // the next growth frees the front
 	return n
 }
 
