@@ -95,35 +95,22 @@ func (s *Store) Facts(ctx context.Context, app string, delivery int) ([]domain.F
 	return list, reading(err, "facts of "+app)
 }
 
-// storedHold keeps the release that may not come again, which the hold itself does not show.
-type storedHold struct {
-	domain.Hold
-	Release storedRelease `json:"release"`
-}
-
 // Hold returns why an app is held, and nil when it is not.
 func (s *Store) Hold(ctx context.Context, app string) (*domain.Hold, error) {
-	stored, err := document[storedHold](ctx, s.readers, `SELECT document FROM holds WHERE app = ?`, app)
+	hold, err := document[domain.Hold](ctx, s.readers, `SELECT document FROM holds WHERE app = ?`, app)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil //nolint:nilnil // not held is an answer, not an error
 	}
-	if err != nil {
-		return nil, reading(err, "hold of "+app)
-	}
-	hold := stored.Hold
-	hold.Bad, err = s.open(stored.Release)
-	return &hold, err
+	return &hold, reading(err, "hold of "+app)
 }
 
-// SetHold holds an app.
+// SetHold holds an app. The release that may not come again is kept without its workloads: what makes it the same release is
+// enough to know it by, and no secret value lies here.
 func (s *Store) SetHold(ctx context.Context, app string, h domain.Hold) error {
-	bad, err := s.seal(h.Bad)
-	if err != nil {
-		return err
-	}
+	h.Bad.Workloads = nil
 	return s.write(ctx, "hold "+app, func(tx *sql.Tx) error {
 		_, err := exec(ctx, tx, `INSERT INTO holds (app, document) VALUES (?, ?)
-			ON CONFLICT (app) DO UPDATE SET document = excluded.document`, app, asJSON{storedHold{Hold: h, Release: bad}})
+			ON CONFLICT (app) DO UPDATE SET document = excluded.document`, app, asJSON{h})
 		return err
 	})
 }

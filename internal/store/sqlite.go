@@ -31,7 +31,7 @@ func Open(ctx context.Context, path string, sealer Sealer) (*Store, error) {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	// SQLite gives its side files the mode of the database: nobody else may read any of them.
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // the caller's own data folder
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
@@ -132,7 +132,7 @@ func (s *Store) Size() (int64, error) {
 // Backup writes a consistent copy of the database to a file that must not exist yet, while others read and write.
 func (s *Store) Backup(ctx context.Context, path string) error {
 	// The copy is as private as the database, which SQLite would not see to.
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // chosen by the administrator
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
 		return domain.Errorf(domain.Conflict, "back up to %s: the file exists", path).WithHint("name another file")
 	}

@@ -77,7 +77,7 @@ const idAlphabet = "0123456789abcdefghjkmnpqrstvwxyz"
 // NewID returns prefix, such as "dly_", and 26 characters that sort by the time they were made at, to the nanosecond.
 func NewID(prefix string) string {
 	var b [16]byte
-	binary.BigEndian.PutUint64(b[:], uint64(time.Now().UnixNano())) //nolint:gosec // positive until 2262
+	binary.BigEndian.PutUint64(b[:], uint64(time.Now().UnixNano())) // positive until 2262
 	_, _ = rand.Read(b[8:])                                         // never fails: it ends the process instead
 	return prefix + base32.NewEncoding(idAlphabet).WithPadding(base32.NoPadding).EncodeToString(b[:])
 }
@@ -121,7 +121,7 @@ func document[T any](ctx context.Context, q querier, query string, args ...any) 
 func documents[T any](ctx context.Context, q querier, query string, args ...any) ([]T, error) {
 	return rows(ctx, q, func(scan func(...any) error) (v T, err error) {
 		var doc []byte
-		if err = scan(&doc); err != nil {
+		if err := scan(&doc); err != nil {
 			return v, err
 		}
 		err = json.Unmarshal(doc, &v)
