@@ -31,6 +31,9 @@ func BuiltIn(w domain.Workload) []Check {
 	case w.Kind == domain.Worker:
 		list = append(list, Check{Name: "jobs progress " + w.Role, NoSource: "no source: " + w.Role + " names no jobs.done metric"})
 	}
+	for i := range list {
+		list[i].Role = w.Role
+	}
 	return list
 }
 

@@ -32,7 +32,8 @@ const (
 // Check is one verification. At most one of HTTP, TCP, Run and Metric is set; with none of them it is not checked.
 type Check struct {
 	Name     string
-	Critical bool // repeated under traffic; two 5xx in a row are a breach
+	Role     string // whose target it needs; for the caller, who gives the target
+	Critical bool   // repeated under traffic; two 5xx in a row are a breach
 	HTTP     *HTTP
 	TCP      string // host:port that must accept a connection
 	Run      string // command that must exit 0
@@ -113,6 +114,7 @@ const (
 // Result is one check's outcome.
 type Result struct {
 	Name     string        `json:"name"`
+	Role     string        `json:"role,omitempty"`
 	Kind     Kind          `json:"kind"`
 	State    State         `json:"state"`
 	Critical bool          `json:"critical,omitempty"`
@@ -174,7 +176,7 @@ func (r *Runner) One(ctx context.Context, c Check, target Target) Result {
 	default:
 		res = notChecked(c.NoSource)
 	}
-	res.Name, res.Kind, res.Critical = c.Name, c.Kind(), c.Critical
+	res.Name, res.Role, res.Kind, res.Critical = c.Name, c.Role, c.Kind(), c.Critical
 	res.At, res.Took = start.UTC(), time.Since(start)
 	if r.Mask != nil {
 		res.Message = r.Mask(res.Message)

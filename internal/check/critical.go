@@ -100,7 +100,9 @@ func (p *Prober) Look(ctx context.Context, c Check, next Target, stable func() (
 	return o
 }
 
-func serverError(r Result) bool { return r.State == Failed && r.Status >= http.StatusInternalServerError }
+func serverError(r Result) bool {
+	return r.State == Failed && r.Status >= http.StatusInternalServerError
+}
 
 func outcome(r Result) string {
 	if r.Status > 0 {

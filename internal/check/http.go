@@ -9,7 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,6 +25,9 @@ const (
 	// confirmAfter is the wait before the second try of a failed connection: a listener that was just being opened.
 	confirmAfter = time.Second
 )
+
+// variable is the only form of interpolation: $NAME.
+var variable = regexp.MustCompile(`\$[A-Za-z_][A-Za-z0-9_]*`)
 
 // answer is what came back over http.
 type answer struct {
@@ -97,7 +100,12 @@ func ask(ctx context.Context, h HTTP, target Target) (answer, error) {
 	}
 	req.Header.Set("User-Agent", "belay-check")
 	for name, value := range h.Headers {
-		value = os.Expand(value, func(v string) string { return target.Env[v] })
+		value = variable.ReplaceAllStringFunc(value, func(v string) string {
+			if known, ok := target.Env[v[1:]]; ok {
+				return known
+			}
+			return v
+		})
 		if strings.EqualFold(name, "host") {
 			req.Host = value
 			continue

@@ -330,4 +330,3 @@ func BenchmarkMask(b *testing.B) {
 		_, _ = w.Write(chunk)
 	}
 }
-
