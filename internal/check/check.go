@@ -5,6 +5,7 @@ package check
 import (
 	"context"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -228,15 +229,15 @@ func Error(results []Result) error {
 	if len(failed) == 0 {
 		return nil
 	}
-	text := ""
-	for _, f := range failed {
-		text += "; " + f.Name + ": " + f.Message
+	lines := make([]string, len(failed))
+	for i, f := range failed {
+		lines[i] = f.Name + ": " + f.Message
 	}
 	noun := "checks"
 	if len(failed) == 1 {
 		noun = "check"
 	}
-	return domain.Errorf(domain.Failed, "%d %s of %d failed: %s", len(failed), noun, len(results), text[2:])
+	return domain.Errorf(domain.Failed, "%d %s of %d failed: %s", len(failed), noun, len(results), strings.Join(lines, "; "))
 }
 
 func notChecked(why string) Result {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 )
@@ -106,7 +107,7 @@ func serverError(r Result) bool {
 
 func outcome(r Result) string {
 	if r.Status > 0 {
-		return fmt.Sprint(r.Status)
+		return strconv.Itoa(r.Status)
 	}
 	return r.Message
 }

@@ -211,8 +211,7 @@ func judgeJSON(want map[string]string, body string) []string {
 		case !ok:
 			wrong = append(wrong, fmt.Sprintf("expected %s to be %s, is absent", path, want[path]))
 		case !same(got, want[path]):
-			text, _ := json.Marshal(got)
-			wrong = append(wrong, fmt.Sprintf("expected %s to be %s, is %s", path, want[path], beginning(string(text), 80)))
+			wrong = append(wrong, fmt.Sprintf("expected %s to be %s, is %s", path, want[path], beginning(jsonText(got), 80)))
 		}
 	}
 	return wrong
@@ -262,6 +261,15 @@ func same(got any, want string) bool {
 	default:
 		return false
 	}
+}
+
+// jsonText writes a value that was decoded from JSON back as such.
+func jsonText(v any) string {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Sprint(v)
+	}
+	return string(text)
 }
 
 // shown is the beginning of a body on one line, without what would disturb a terminal. It is masked before it is cut: half

@@ -2,6 +2,7 @@ package check
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -97,8 +98,9 @@ func metric(ctx context.Context, c Check, target Target) Result {
 func verdict(ctx context.Context, c Check, seen names, err error, tries int) Result {
 	missing := seen.missing()
 	res := Result{State: Failed, Attempts: tries}
-	switch _, timedOut := context.Cause(ctx).(timeoutError); {
-	case ctx.Err() != nil && !timedOut:
+	var ownLimit timeoutError
+	switch {
+	case ctx.Err() != nil && !errors.As(context.Cause(ctx), &ownLimit):
 		res.Message = fmt.Sprintf("%s: %v", c.Metric, context.Cause(ctx))
 	case err != nil && len(missing) > 0:
 		res = notChecked("no source: no samples of " + strings.Join(missing, ", "))

@@ -59,25 +59,26 @@ func filter(r io.Reader, want map[string]bool, most int) (*bytes.Buffer, error) 
 	samples := 0
 	for {
 		line, err := lines.ReadSlice('\n')
+		end := errors.Is(err, io.EOF)
 		switch {
 		case errors.Is(err, bufio.ErrBufferFull):
 			return nil, fmt.Errorf("a line above %d bytes", maxLine)
 		case limited.N <= 0:
 			return nil, fmt.Errorf("above %d bytes", maxBody)
-		case err != nil && !errors.Is(err, io.EOF):
+		case err != nil && !end:
 			return nil, fmt.Errorf("broke off: %w", err)
 		}
 		if name := nameOf(line); name != "" && wanted(want, name) {
 			samples++
 			kept.Write(line)
-			if err != nil {
+			if end {
 				kept.WriteByte('\n') // a last line without its end
 			}
 		}
 		if samples > most || kept.Len() > maxKept {
 			return nil, fmt.Errorf("above %d series or %d bytes of them", most, maxKept)
 		}
-		if err != nil {
+		if end {
 			return kept, nil
 		}
 	}

@@ -103,8 +103,8 @@ func (r *Resolver) allowed(f *os.File, path string) error {
 }
 
 func within(dir, path string) bool {
-	if real, err := filepath.EvalSymlinks(dir); err == nil {
-		dir = real
+	if actual, err := filepath.EvalSymlinks(dir); err == nil {
+		dir = actual
 	}
 	rel, err := filepath.Rel(dir, path)
 	return err == nil && rel != ".." && !strings.HasPrefix(rel, "../")
