@@ -1,0 +1,90 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+)
+
+// NotInForce returns a note for each key that is accepted and has no effect yet. Notes never count as findings.
+func NotInForce(f *File) []Finding {
+	if f == nil {
+		return nil
+	}
+	before := f.found
+	f.found = nil
+	defer func() { f.found = before }()
+	f.notYet(reflect.TypeFor[File](), reflect.ValueOf(*f), "")
+	f.notYetValues()
+	return f.findings()
+}
+
+func (f *File) note(path string, at Span, why string) {
+	f.add(Note, "not-in-force", at, path+": "+why, "")
+}
+
+// notYet walks the table for keys that come later.
+func (f *File) notYet(t reflect.Type, v reflect.Value, path string) {
+	for _, row := range fieldsOf(t) {
+		at := join(path, row.key)
+		if !f.Has(at) {
+			continue
+		}
+		if row.later {
+			f.note(at, f.KeyPos(at), "accepted, not in force yet")
+			continue
+		}
+		f.notYetValue(v.Field(row.index), at)
+	}
+}
+
+func (f *File) notYetValue(v reflect.Value, path string) {
+	if _, isScalar := reflect.New(v.Type()).Interface().(scalar); isScalar || isEnv(v.Type()) {
+		return
+	}
+	switch v.Kind() {
+	case reflect.Pointer:
+		if !v.IsNil() {
+			f.notYetValue(v.Elem(), path)
+		}
+	case reflect.Struct:
+		f.notYet(v.Type(), v, path)
+	case reflect.Map:
+		for _, key := range slices.Sorted(maps.Keys(mapOf(v))) {
+			f.notYetValue(v.MapIndex(reflect.ValueOf(key)), path+"."+key)
+		}
+	}
+}
+
+func mapOf(v reflect.Value) map[string]bool {
+	out := map[string]bool{}
+	for _, k := range v.MapKeys() {
+		out[k.String()] = true
+	}
+	return out
+}
+
+// notYetValues notes values of keys in force whose function comes later.
+func (f *File) notYetValues() {
+	if f.Driver != Process && !f.bad["driver"] {
+		at, why := f.KeyPos("build"), fmt.Sprintf("%s is not in force yet: this server runs processes", f.Driver)
+		if f.Has("driver") {
+			at = f.Pos("driver")
+		}
+		f.note("driver", at, why)
+	}
+	if s := f.Rollout.Strategy; s != BlueGreen && !f.bad["rollout.strategy"] {
+		at := Span{1, 1, 2}
+		if f.Has("rollout") {
+			at = f.KeyPos("rollout")
+		}
+		if f.Has("rollout.strategy") {
+			at = f.Pos("rollout.strategy")
+		}
+		f.note("rollout.strategy", at, fmt.Sprintf("%s is not in force yet: this server delivers blue-green", s))
+	}
+	if f.Has("monitor.holdback") && f.Monitor.Holdback > 0 && !f.bad["monitor.holdback"] {
+		f.note("monitor.holdback", f.Pos("monitor.holdback"), "accepted, not in force yet: all traffic goes to next")
+	}
+}
