@@ -164,6 +164,7 @@ type SideTraffic struct {
 	Commit   string  `json:"commit"`
 	Requests int64   `json:"requests"`
 	Errors   int64   `json:"errors"`
+	Unserved int64   `json:"unserved"` // of the errors: those that the proxy had to give itself
 	P50      float64 `json:"p50"`
 	P95      float64 `json:"p95"`
 	P99      float64 `json:"p99"`
@@ -199,7 +200,7 @@ type Hold struct {
 	Owner    string    `json:"owner"`
 	Since    time.Time `json:"since"`
 	Delivery int       `json:"delivery"` // the one that was rolled back
-	Bad      Release   `json:"-"`        // the release that may not come again
+	Bad      Release   `json:"bad"`      // the release that may not come again, without its workloads
 	WayOut   string    `json:"way_out"`
 }
 

@@ -26,6 +26,12 @@ const (
 	Refused Code = "refused"
 	// Conflict means that another actor holds what was asked for.
 	Conflict Code = "conflict"
+	// Rejected means that a person ended it.
+	Rejected Code = "rejected"
+	// Superseded means that a newer delivery of the app took its place.
+	Superseded Code = "superseded"
+	// Expired means that a wait reached its deadline.
+	Expired Code = "expired"
 	// Denied means that the caller did not show who they are, or may not do this.
 	Denied Code = "denied"
 )
@@ -41,7 +47,7 @@ func (c Code) Exit() int {
 		return 10
 	case RolledBack:
 		return 11
-	case Refused, Conflict, Denied:
+	case Refused, Conflict, Rejected, Superseded, Expired, Denied:
 		return 12
 	default:
 		return 1

@@ -1,0 +1,232 @@
+package delivery
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/belay-cd/belay/internal/domain"
+)
+
+// gates are the conditions before Deploy production. They are asked in this order; the first that says no decides.
+func (r *run) gates(ctx context.Context) error {
+	var shown []domain.Gate
+	for _, g := range []struct {
+		name string
+		open func(context.Context) (string, error)
+	}{
+		{"held", r.heldGate},
+		{"freeze", r.freezeGate},
+		{"staging", r.stagingGate},
+	} {
+		detail, err := g.open(ctx)
+		gate := domain.Gate{Name: g.name, State: "passed", Detail: detail}
+		if err != nil {
+			gate.State, gate.Detail = "refused", err.Error()
+		}
+		shown = append(shown, gate)
+		r.update(ctx, func(d *domain.Delivery) { d.Gates, d.Checklist = shown, r.checklist(d) })
+		kind := "gate.passed"
+		if err != nil {
+			kind = "gate.refused"
+		}
+		r.event(ctx, domain.Event{Type: kind, Data: map[string]any{"gate": g.name, "detail": gate.Detail}})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// heldGate: after a rollback no delivery that began before it enters production, and the release that was taken back does
+// not come again.
+func (r *run) heldGate(ctx context.Context) (string, error) {
+	h, held, err := r.s.ports.Store.Hold(ctx, r.d.App)
+	if err != nil || !held {
+		return "not held", err
+	}
+	if _, same, err := r.sameAsHeld(ctx, h); err != nil {
+		return "", err
+	} else if same {
+		return "", domain.Errorf(domain.Refused, "%s is held: this is the release that #%d took back: %s", r.d.App, h.Delivery, h.Reason).
+			WithHint("ship a commit that mends it, or: belay thaw --app %s --reason …", r.d.App)
+	}
+	return "", domain.Errorf(domain.Refused, "%s is held since %s by %s: %s", r.d.App, h.Since.Format("15:04:05Z"), h.Owner, h.Reason).
+		WithHint("%s", h.WayOut)
+}
+
+// sameAsHeld reports whether this delivery would put the same release into production again.
+func (r *run) sameAsHeld(ctx context.Context, h domain.Hold) (domain.Release, bool, error) {
+	_, versions, err := r.s.ports.Secrets.Resolve(ctx, r.d.App, r.file, domain.Production)
+	if err != nil {
+		return domain.Release{}, false, err
+	}
+	would := domain.Release{Digest: r.artifact.Digest, Config: configHash(r.file, domain.Production), Secrets: versions}
+	return would, would.Same(h.Bad), nil
+}
+
+// liftHold: a delivery that began after the rollback, with another release, lifts the hold when it has passed Verify
+// staging.
+func (r *run) liftHold(ctx context.Context) error {
+	h, held, err := r.s.ports.Store.Hold(ctx, r.d.App)
+	if err != nil || !held || r.d.Created.Before(h.Since) {
+		return err
+	}
+	if _, same, err := r.sameAsHeld(ctx, h); err != nil || same {
+		return err
+	}
+	if err := r.s.ports.Store.ClearHold(ctx, r.d.App); err != nil {
+		return err
+	}
+	r.event(ctx, domain.Event{Type: "hold.lifted", By: "belay", Data: map[string]any{"reason": "a newer release passed Verify staging"}})
+	return nil
+}
+
+// hold stops what comes after a rollback of production.
+func (r *run) hold(ctx context.Context, cause error) error {
+	r.mu.Lock()
+	roll := r.rollouts[domain.Production]
+	r.mu.Unlock()
+	if roll == nil {
+		return nil
+	}
+	bad := roll.Next
+	bad.Workloads = nil
+	owner := roll.Record.By
+	if owner == "" {
+		owner = "belay"
+	}
+	return r.s.ports.Store.SetHold(ctx, r.d.App, domain.Hold{
+		Reason: cause.Error(), Owner: owner, Since: *now(), Delivery: r.d.Number, Bad: bad,
+		WayOut: fmt.Sprintf("ship another release: it lifts the hold when it passes Verify staging; or belay thaw --app %s --reason …", r.d.App),
+	})
+}
+
+// freezeEvery is how often a delivery that waits at a freeze looks again.
+const freezeEvery = time.Second
+
+// freezeGate waits while the server or the app is frozen.
+func (r *run) freezeGate(ctx context.Context) (string, error) {
+	deadline := time.Now().Add(queueWait)
+	for shown := false; ; {
+		f, err := r.s.frozen(ctx, r.d.App)
+		if err != nil {
+			return "", err
+		}
+		if f == nil {
+			if shown {
+				r.goOn(ctx)
+			}
+			return "none", nil
+		}
+		if !shown {
+			until := deadline
+			if f.Until != nil && f.Until.Before(until) {
+				until = *f.Until
+			}
+			r.wait(ctx, "frozen: "+f.Reason, f.By, until)
+			shown = true
+		}
+		if time.Now().After(deadline) {
+			return "", domain.Errorf(domain.Expired, "frozen by %s for more than %s: %s", f.By, queueWait, f.Reason)
+		}
+		select {
+		case <-time.After(freezeEvery):
+		case <-ctx.Done():
+			return "", context.Cause(ctx)
+		}
+	}
+}
+
+// frozen returns the freeze that holds for an app now, nil when none does.
+func (s *Service) frozen(ctx context.Context, app string) (*domain.Freeze, error) {
+	list, err := s.ports.Store.Freezes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range list {
+		if (f.App == "" || f.App == app) && (f.Until == nil || f.Until.After(time.Now())) {
+			return &f, nil
+		}
+	}
+	return nil, nil
+}
+
+// evidenceFor is how long the verification of staging counts.
+const evidenceFor = 24 * time.Hour
+
+// stagingGate: staging runs this artifact, verified not too long ago, and is still healthy.
+func (r *run) stagingGate(ctx context.Context) (string, error) {
+	slot, err := r.s.ports.Store.Slot(ctx, r.d.App, domain.Staging)
+	if err != nil {
+		return "", err
+	}
+	d := r.snapshot()
+	verified := d.Stages[3].Ended
+	if verified == nil || time.Since(*verified) > evidenceFor {
+		return "", domain.Errorf(domain.Refused, "staging was not verified within the last %s", evidenceFor).WithHint("ship it again")
+	}
+	age := time.Since(*verified).Round(time.Second)
+	rel, err := r.s.ports.Store.Release(ctx, slot.Stable)
+	if err != nil {
+		return "", err
+	}
+	if rel.Digest != r.artifact.Digest {
+		return fmt.Sprintf("verified %s ago; staging runs a newer release since", age), nil
+	}
+	healthy, wanted, err := r.s.health(ctx, rel)
+	if err != nil {
+		return "", err
+	}
+	if healthy < wanted {
+		return "", domain.Errorf(domain.Failed, "staging is no longer healthy: %d of %d instances", healthy, wanted).
+			WithHint("belay logs --role … shows why; then ship again")
+	}
+	return fmt.Sprintf("verified %s ago, healthy %d of %d", age, healthy, wanted), nil
+}
+
+// health counts the healthy instances of a release.
+func (s *Service) health(ctx context.Context, rel domain.Release) (healthy, wanted int, err error) {
+	list, err := s.ports.Runner.List(ctx, rel.App, rel.Environment)
+	for _, i := range list {
+		if i.Release == rel.ID && i.State == domain.Healthy {
+			healthy++
+		}
+	}
+	for _, w := range rel.Workloads {
+		wanted += w.Instances
+	}
+	return healthy, wanted, err
+}
+
+// Freeze stops what would start Deploy production.
+func (s *Service) Freeze(ctx context.Context, app, by, reason string, until *time.Time) error {
+	if reason == "" {
+		return domain.Errorf(domain.Invalid, "a freeze needs a reason").WithHint(`--reason "database move"`)
+	}
+	f := domain.Freeze{App: app, By: by, Reason: reason, Since: *now(), Until: until}
+	if err := s.ports.Store.SetFreeze(ctx, f); err != nil {
+		return err
+	}
+	s.emit(ctx, domain.Event{Type: "freeze.set", App: app, By: by, Data: map[string]any{"reason": reason, "until": until}})
+	return nil
+}
+
+// Thaw lifts a freeze, and the hold of the app.
+func (s *Service) Thaw(ctx context.Context, app, by, reason string) error {
+	if reason == "" {
+		return domain.Errorf(domain.Invalid, "a thaw needs a reason").WithHint(`--reason "the move is over"`)
+	}
+	if err := s.ports.Store.LiftFreeze(ctx, app); err != nil {
+		return err
+	}
+	s.emit(ctx, domain.Event{Type: "freeze.lifted", App: app, By: by, Data: map[string]any{"reason": reason}})
+	if app == "" {
+		return nil
+	}
+	if _, held, err := s.ports.Store.Hold(ctx, app); err != nil || !held {
+		return err
+	}
+	s.emit(ctx, domain.Event{Type: "hold.lifted", App: app, By: by, Data: map[string]any{"reason": reason}})
+	return s.ports.Store.ClearHold(ctx, app)
+}

@@ -1,0 +1,244 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/belay-cd/belay/internal/domain"
+	"github.com/belay-cd/belay/internal/guard"
+	"github.com/belay-cd/belay/internal/journal"
+	"github.com/belay-cd/belay/internal/rollout"
+)
+
+// owner returns the run that a rollout belongs to.
+func (s *Service) owner(roll *rollout.Rollout) *run {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r := s.returns[roll.Record.ID]; r != nil {
+		return r
+	}
+	for _, r := range s.runs {
+		if r.d.App == roll.Record.App && r.d.Number == roll.Record.Delivery {
+			return r
+		}
+	}
+	return nil
+}
+
+// Step shows how far a step is.
+func (s *Service) Step(ctx context.Context, roll *rollout.Rollout, index int, p rollout.Progress) {
+	step := roll.Plan[index]
+	if r := s.owner(roll); r != nil {
+		r.update(ctx, func(d *domain.Delivery) { showStep(d, roll.Plan, index, p) })
+	}
+	s.emit(ctx, domain.Event{
+		Type: stepEvent(step, p), At: p.At, App: roll.Record.App, Delivery: roll.Record.Delivery, Stage: step.Stage,
+		Environment: roll.Record.Environment, Data: stepData(step, p),
+	})
+}
+
+// showStep changes the record of the plan's index-th step within its stage's row.
+func showStep(d *domain.Delivery, plan rollout.Plan, index int, p rollout.Progress) {
+	within := 0
+	for _, s := range plan[:index] {
+		if s.Stage == plan[index].Stage {
+			within++
+		}
+	}
+	for i := range d.Stages {
+		row := &d.Stages[i]
+		if row.Name != plan[index].Stage || within >= len(row.Steps) {
+			continue
+		}
+		rec := &row.Steps[within]
+		rec.State, rec.Message = p.State, p.Message
+		at := p.At
+		if p.State == domain.Running {
+			rec.Started = &at
+			if !p.Until.IsZero() {
+				until := p.Until
+				rec.Until = &until
+			}
+		} else {
+			rec.Ended = &at
+		}
+	}
+}
+
+func stepEvent(s rollout.Step, p rollout.Progress) string {
+	begun := p.State == domain.Running
+	failed := p.State == domain.FailedState
+	switch s.Verb {
+	case rollout.Shift:
+		if begun {
+			return "rollout.shifting"
+		}
+		return "rollout.shifted"
+	case rollout.Bake:
+		if begun {
+			return "rollout.baking"
+		}
+		return "rollout.verdict"
+	case rollout.Check:
+		switch {
+		case begun:
+			return "check.started"
+		case failed:
+			return "check.failed"
+		}
+		return "check.passed"
+	case rollout.Start:
+		switch {
+		case begun:
+			return "instance.started"
+		case failed:
+			return "instance.unhealthy"
+		}
+		return "instance.healthy"
+	default:
+		if begun {
+			return "rollout.retiring"
+		}
+		return "rollout.retired"
+	}
+}
+
+func stepData(s rollout.Step, p rollout.Progress) map[string]any {
+	data := map[string]any{"step": s.String(), "state": p.State}
+	if s.Verb == rollout.Shift || s.Verb == rollout.Bake {
+		data["weight"] = float64(s.Weight) / domain.WeightAll
+	}
+	if !p.Until.IsZero() {
+		data["until"] = p.Until
+	}
+	if p.Message != "" {
+		data["message"] = p.Message
+	}
+	return data
+}
+
+// Watch guards a rollout with the limits that were fixed when its delivery began.
+func (s *Service) Watch(ctx context.Context, roll *rollout.Rollout, w rollout.Watch) error {
+	r := s.owner(roll)
+	samples, stop := s.ports.Measurements.Samples(ctx, roll, r.file)
+	defer stop()
+	watcher := guard.Watcher{Limits: r.settings.Guard, Samples: samples, Held: func(v guard.Verdict) { s.held(ctx, roll, v) }}
+	from := w.From
+	if roll.Record.Shifted != nil && roll.Record.Shifted.Before(from) && w.Hold == 0 {
+		from = *roll.Record.Shifted
+	}
+	err := watcher.Watch(ctx, from, w.Hold)
+	var breach *guard.Breach
+	if !errors.As(err, &breach) {
+		return err
+	}
+	// What the verdict rests on is kept, so that it can be told and checked again. The flip does not wait for it.
+	r.keeping.Go(func() { s.keepBreach(context.WithoutCancel(ctx), roll, r, breach) })
+	return breach
+}
+
+// held shows a hold, and that it is over.
+func (s *Service) held(ctx context.Context, roll *rollout.Rollout, v guard.Verdict) {
+	kind := "rollout.held"
+	if v.Kind != guard.Hold {
+		kind = "rollout.resumed"
+	}
+	s.emit(ctx, domain.Event{Type: kind, App: roll.Record.App, Delivery: roll.Record.Delivery, By: "guard",
+		Environment: roll.Record.Environment, Data: map[string]any{"sentence": v.Sentence, "trigger": v.Trigger}})
+}
+
+// decision is a stored verdict.
+type decision struct {
+	Limits  guard.Limits  `json:"limits"`
+	History guard.History `json:"history"`
+	Verdict guard.Verdict `json:"verdict"`
+	At      time.Time     `json:"at"`
+	Harm    time.Time     `json:"harm,omitzero"`
+}
+
+func (s *Service) keepBreach(ctx context.Context, roll *rollout.Rollout, r *run, b *guard.Breach) {
+	d := decision{Limits: r.settings.Guard, History: b.History, Verdict: b.Verdict, At: *now(), Harm: b.Harm}
+	if err := r.remember(ctx, "decision", d); err != nil {
+		s.options.Log.Error("keep the decision", "rollout", roll.Record.ID, "error", err)
+	}
+	s.emit(ctx, domain.Event{Type: "rollout.breach", App: roll.Record.App, Delivery: roll.Record.Delivery,
+		Environment: roll.Record.Environment, By: b.AskedBy(), Data: map[string]any{"sentence": b.Verdict.Sentence, "trigger": b.Verdict.Trigger}})
+}
+
+// Check runs the verifications of a step; one red one fails it.
+func (s *Service) Check(ctx context.Context, roll *rollout.Rollout, traffic bool) error {
+	r := s.owner(roll)
+	records, err := s.ports.Checks.Run(ctx, CheckJob{
+		File: r.file, Rollout: roll, Traffic: traffic, ErrorRate: r.settings.VerifyErrorRate, Latency: r.settings.VerifyLatency,
+	})
+	r.update(ctx, func(d *domain.Delivery) {
+		for i := range d.Stages {
+			if d.Stages[i].Name == checkStage(roll.Record.Environment, traffic) {
+				d.Stages[i].Checks = records
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	for _, c := range records {
+		if c.State == "failed" {
+			return domain.Errorf(domain.Failed, "check %s: %s", c.Name, c.Message)
+		}
+	}
+	return nil
+}
+
+func checkStage(env domain.Environment, traffic bool) domain.Stage {
+	switch {
+	case env == domain.Staging && traffic:
+		return domain.VerifyStaging
+	case env == domain.Staging:
+		return domain.DeployStaging
+	case traffic:
+		return domain.VerifyProduction
+	default:
+		return domain.DeployProduction
+	}
+}
+
+// Lowered lets whoever asked for a rollback know that the traffic has moved.
+func (s *Service) Lowered(_ context.Context, roll *rollout.Rollout, moved time.Duration) {
+	r := s.owner(roll)
+	if r == nil || roll.Record.Environment != domain.Production {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	select {
+	case <-r.lowered:
+	default:
+		r.moved = moved
+		close(r.lowered)
+	}
+}
+
+// RolledBack tells the end of a rollback.
+func (s *Service) RolledBack(ctx context.Context, roll *rollout.Rollout, b *rollout.RolledBack) {
+	data := map[string]any{"sentence": b.Error(), "took": b.Moved.Seconds(), "left": b.Left, "weight": 0}
+	if b.Left {
+		delete(data, "weight")
+	}
+	s.emit(ctx, domain.Event{Type: "rollout.rolled_back", App: roll.Record.App, Delivery: roll.Record.Delivery,
+		Environment: roll.Record.Environment, By: roll.Record.By, Data: data})
+	r := s.owner(roll)
+	if r == nil {
+		return
+	}
+	if err := r.remember(ctx, "moved "+string(roll.Record.Environment), b.Moved); err != nil && !errors.Is(err, journal.ErrSuspended) {
+		s.options.Log.Error("keep the rollback's time", "rollout", roll.Record.ID, "error", err)
+	}
+}
+
+// Page tells that a person is needed.
+func (s *Service) Page(ctx context.Context, roll *rollout.Rollout, sentence string) {
+	s.options.Log.Error("a person is needed", "app", roll.Record.App, "environment", roll.Record.Environment, "why", sentence)
+	s.emit(ctx, domain.Event{Type: "rollout.page", App: roll.Record.App, Delivery: roll.Record.Delivery,
+		Environment: roll.Record.Environment, Data: map[string]any{"sentence": sentence}})
+}

@@ -1,0 +1,248 @@
+package delivery
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/belay-cd/belay/internal/config"
+	"github.com/belay-cd/belay/internal/domain"
+	"github.com/belay-cd/belay/internal/guard"
+	"github.com/belay-cd/belay/internal/rollout"
+)
+
+// baseline is how far back "before" looks.
+const baseline = 15 * time.Minute
+
+func judge(d decision) guard.Verdict { return guard.Judge(d.Limits, d.History) }
+
+func configHash(f *config.File, env domain.Environment) string { return config.Hash(f, env) }
+
+func (r *run) rolloutIn(env domain.Environment) *rollout.Rollout {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.rollouts[env]
+}
+
+// traffic is what both releases of production's rollout served; nil before it began.
+func (r *run) traffic() *domain.Traffic {
+	roll := r.rolloutIn(domain.Production)
+	if roll == nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.d.Traffic
+	}
+	t := r.s.ports.Measurements.Traffic(roll)
+	return &t
+}
+
+// served says how the shift went, from the user's side.
+func (r *run) served(env domain.Environment) string {
+	roll := r.rolloutIn(env)
+	if roll == nil {
+		return ""
+	}
+	requests, unserved := r.s.ports.Measurements.Served(r.d.App, env, roll.Record.Started)
+	if requests == 0 {
+		return "no requests meanwhile"
+	}
+	return fmt.Sprintf("%s of %s requests failed", thousands(unserved), thousands(requests))
+}
+
+func (r *run) checkSummary(stage domain.Stage) string {
+	passed, total, open := 0, 0, 0
+	d := r.snapshot()
+	for _, row := range d.Stages {
+		if row.Name != stage {
+			continue
+		}
+		for _, c := range row.Checks {
+			switch c.State {
+			case "passed":
+				passed++
+				total++
+			case "failed":
+				total++
+			default:
+				open++
+			}
+		}
+	}
+	summary := fmt.Sprintf("%d of %s", passed, plural(total, "check"))
+	if open > 0 {
+		summary += fmt.Sprintf(" · %d not checked: no source", open)
+	}
+	return summary
+}
+
+// monitored compares next with what was before it.
+func (r *run) monitored() string {
+	roll := r.rolloutIn(domain.Production)
+	if roll == nil || roll.Record.Shifted == nil {
+		return ""
+	}
+	now := r.s.ports.Measurements.Figures(r.d.App, domain.Production, roll.Next.ID, *roll.Record.Shifted, time.Now())
+	if now == nil {
+		return "no requests to compare"
+	}
+	text := fmt.Sprintf("errors %s · p95 %.0f ms", rate(now.ErrorRate), now.P95*1000)
+	if before := r.s.before(roll); before != nil {
+		text = fmt.Sprintf("errors %s (%s before) · p95 %.0f ms (%.0f before)", rate(now.ErrorRate), rate(before.ErrorRate), now.P95*1000, before.P95*1000)
+	}
+	return text
+}
+
+// before returns stable's figures before a rollout; nil when there were none.
+func (s *Service) before(roll *rollout.Rollout) *domain.Figures {
+	if roll.Stable == nil {
+		return nil
+	}
+	rec := roll.Record
+	return s.ports.Measurements.Figures(rec.App, rec.Environment, roll.Stable.ID, rec.Started.Add(-baseline), rec.Started)
+}
+
+// outcome is computed from what was observed.
+func (r *run) outcome(ctx context.Context, state domain.DeliveryState, cause error) (domain.Outcome, error) {
+	roll := r.rolloutIn(domain.Production)
+	o := domain.Outcome{}
+	if roll == nil {
+		o.Sentence = r.endSentence(state, cause) + ". Production was not touched"
+		return o, nil
+	}
+	var unserved int64
+	o.Requests, unserved = r.s.ports.Measurements.Served(r.d.App, domain.Production, roll.Record.Started)
+	t := r.s.ports.Measurements.Traffic(roll)
+	o.FailedBecause = r.s.because(roll, t, unserved)
+	switch state {
+	case domain.DoneState:
+		o.Sentence = fmt.Sprintf("done: %s serves production. %s of %s requests failed because of this delivery",
+			r.d.short(), thousands(o.FailedBecause), thousands(o.Requests))
+		return o, r.observed(ctx, roll)
+	case domain.RolledBackState:
+		return o, r.rolledBack(ctx, roll, t, cause, &o)
+	default:
+		o.Sentence = r.endSentence(state, cause)
+		if roll.Record.Shifted == nil {
+			o.Sentence += ". No request reached it"
+		}
+		return o, nil
+	}
+}
+
+// observed refuses to call a delivery done whose release does not serve.
+func (r *run) observed(ctx context.Context, roll *rollout.Rollout) error {
+	slot, err := r.s.ports.Store.Slot(ctx, r.d.App, domain.Production)
+	if err != nil {
+		return err
+	}
+	if slot.Stable != roll.Next.ID {
+		return fmt.Errorf("%s is not stable in production: %s is", roll.Next.ID, slot.Stable)
+	}
+	return nil
+}
+
+func (r *run) endSentence(state domain.DeliveryState, cause error) string {
+	stage := ""
+	for _, row := range r.snapshot().Stages {
+		if row.State != domain.DoneState && row.State != domain.PendingStage {
+			stage = string(row.Name)
+		}
+	}
+	text := strings.ReplaceAll(string(state), "_", " ")
+	if stage != "" {
+		text += " in " + stage
+	}
+	return text + ": " + cause.Error()
+}
+
+// because counts the requests that failed because of a rollout: errors of next beyond the rate that stable has, and
+// requests of stable that the proxy had to fail meanwhile.
+func (s *Service) because(roll *rollout.Rollout, t domain.Traffic, unserved int64) int64 {
+	if t.Next == nil {
+		return unserved
+	}
+	base := 0.0
+	switch before := s.before(roll); {
+	case t.Stable != nil && t.Stable.Requests >= t.Next.Requests:
+		base = float64(t.Stable.Errors) / float64(t.Stable.Requests)
+	case before != nil:
+		base = before.ErrorRate
+	}
+	excess := math.Round(float64(t.Next.Errors) - base*float64(t.Next.Requests))
+	return max(0, int64(excess)) + max(0, unserved-t.Next.Unserved)
+}
+
+func (r *run) rolledBack(ctx context.Context, roll *rollout.Rollout, t domain.Traffic, cause error, o *domain.Outcome) error {
+	var moved time.Duration
+	if _, err := r.recall(ctx, "moved "+string(domain.Production), &moved); err != nil {
+		return err
+	}
+	seconds := moved.Seconds()
+	o.RollbackSeconds = &seconds
+	var d decision
+	if found, err := r.recall(ctx, "decision", &d); err != nil {
+		return err
+	} else if found && !d.Harm.IsZero() {
+		harm := max(0, d.At.Sub(d.Harm).Seconds()) + seconds
+		o.HarmToRollback = &harm
+	}
+	after := "before any traffic"
+	if roll.Record.Shifted != nil && roll.Record.Ended != nil {
+		after = "after " + r.since(roll).Round(time.Second).String()
+	}
+	o.Sentence = fmt.Sprintf("rolled back %s: %s.", after, strings.TrimPrefix(cause.Error(), "rolled back: "))
+	if t.Next != nil {
+		o.Sentence += fmt.Sprintf(" %s of %s requests to %s failed", thousands(t.Next.Errors), thousands(t.Next.Requests), roll.Next.Short())
+		if t.Stable != nil && t.Stable.Requests > 0 {
+			o.Sentence += fmt.Sprintf("; %s had %s of %s", roll.Stable.Short(), thousands(t.Stable.Errors), thousands(t.Stable.Requests))
+		}
+		o.Sentence += fmt.Sprintf(". About %s failed because of it", plural(int(o.FailedBecause), "request"))
+	}
+	return nil
+}
+
+// since is how long next had traffic.
+func (r *run) since(roll *rollout.Rollout) time.Duration {
+	var d decision
+	if found, err := r.recall(context.Background(), "decision", &d); err == nil && found {
+		return d.At.Sub(*roll.Record.Shifted)
+	}
+	return roll.Record.Ended.Sub(*roll.Record.Shifted)
+}
+
+// checklist is computed from facts, not ticked by hand.
+func (r *run) checklist(d *domain.Delivery) []domain.CheckItem {
+	stage := func(i int) bool { return d.Stages[i].State == domain.DoneState }
+	probes := true
+	for _, role := range r.file.Roles {
+		probes = probes && (role.Probe != nil || role.Static != "")
+	}
+	return []domain.CheckItem{
+		{Item: "tests passed", OK: stage(1), Detail: d.Stages[1].Summary},
+		{Item: "artifact immutable, tagged and signed", OK: d.Digest != "", Detail: d.Digest},
+		{Item: "staging exists and was verified", OK: stage(3), Detail: d.Stages[3].Summary},
+		{Item: "strategy chosen", OK: true, Detail: "blue-green"},
+		{Item: "health probe answers", OK: probes},
+		{Item: "automated checks exist", OK: len(r.file.Verify.Checks) > 0, Detail: plural(len(r.file.Verify.Checks), "check") + " beside the built-in ones"},
+		{Item: "rollback triggers set", OK: true, Detail: fmt.Sprintf("errors > %s for %s, latency > %g times, %d failed probes",
+			rate(r.settings.Guard.ErrorRate), r.settings.Guard.ErrorFor, r.settings.Guard.Latency, r.settings.Guard.FailedProbes)},
+		{Item: "rollback rehearsed", OK: false, Detail: "not in force yet"},
+		{Item: "on-call notified", OK: false, Detail: "not in force yet"},
+	}
+}
+
+// rate prints a fraction as people write it: 0.09 %.
+func rate(f float64) string {
+	return strings.TrimSuffix(strings.TrimRight(fmt.Sprintf("%.2f", f*100), "0"), ".") + " %"
+}
+
+// thousands prints 1650204 as 1,650,204.
+func thousands(n int64) string {
+	text := fmt.Sprintf("%d", n)
+	for i := len(text) - 3; i > 0; i -= 3 {
+		text = text[:i] + "," + text[i:]
+	}
+	return text
+}

@@ -1,0 +1,159 @@
+package delivery
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/belay-cd/belay/internal/config"
+	"github.com/belay-cd/belay/internal/domain"
+	"github.com/belay-cd/belay/internal/guard"
+	"github.com/belay-cd/belay/internal/rollout"
+)
+
+// Store keeps what must survive. Every save is durable when it returns.
+type Store interface {
+	EnsureApp(ctx context.Context, app, repository string) error
+	Apps(ctx context.Context) ([]string, error)
+	// CreateDelivery gives the delivery its number and id; a key that was seen answers with the first one's delivery.
+	CreateDelivery(ctx context.Context, d domain.Delivery, key string) (stored domain.Delivery, created bool, err error)
+	SaveDelivery(ctx context.Context, d domain.Delivery) error
+	Delivery(ctx context.Context, app string, number int) (domain.Delivery, error)
+	Deliveries(ctx context.Context, app string, limit int) ([]domain.Delivery, error)
+	ActiveDeliveries(ctx context.Context) ([]domain.Delivery, error)
+
+	SaveRelease(ctx context.Context, r domain.Release) error
+	Release(ctx context.Context, id string) (domain.Release, error)
+	Releases(ctx context.Context, app string, env domain.Environment, limit int) ([]domain.Release, error)
+	Slot(ctx context.Context, app string, env domain.Environment) (domain.Slot, error)
+	OpenRollout(ctx context.Context, r domain.RolloutRecord) error
+	SaveRollout(ctx context.Context, r domain.RolloutRecord) error
+	FinishRollout(ctx context.Context, r domain.RolloutRecord, s domain.Slot) error
+	Rollout(ctx context.Context, id string) (domain.RolloutRecord, error)
+	OpenRollouts(ctx context.Context) ([]domain.RolloutRecord, error)
+	RolloutsOf(ctx context.Context, app string, delivery int) ([]domain.RolloutRecord, error)
+
+	Lookup(ctx context.Context, run, name string) (record []byte, found bool, err error)
+	Save(ctx context.Context, run, name string, record []byte) error
+
+	AppendEvents(ctx context.Context, events ...domain.Event) (int64, error)
+	Events(ctx context.Context, after int64, f EventFilter, limit int) ([]domain.Event, error)
+	LastEvent(ctx context.Context) (int64, error)
+	// Subscribe returns a channel that gets a value after events were stored. A slow reader blocks nobody.
+	Subscribe() (wake <-chan struct{}, cancel func())
+
+	PutFact(ctx context.Context, f domain.Fact) error
+	Facts(ctx context.Context, app string, delivery int) ([]domain.Fact, error)
+	Hold(ctx context.Context, app string) (h domain.Hold, held bool, err error)
+	SetHold(ctx context.Context, app string, h domain.Hold) error
+	ClearHold(ctx context.Context, app string) error
+	Freezes(ctx context.Context) ([]domain.Freeze, error)
+	SetFreeze(ctx context.Context, f domain.Freeze) error
+	LiftFreeze(ctx context.Context, app string) error
+}
+
+// Commit is what git proves about a commit.
+type Commit struct {
+	SHA        string
+	Subject    string
+	Author     string
+	Committer  string
+	Repository string // identity of the repository: its root commit
+}
+
+// Source is the server's copy of the repositories.
+type Source interface {
+	// Accept takes a bundle in (nil: the server has the commit) and proves the SHA.
+	Accept(ctx context.Context, app, sha string, bundle io.Reader) (Commit, error)
+	Have(ctx context.Context, app string) ([]string, error)
+	File(ctx context.Context, app, sha, path string) ([]byte, error)
+}
+
+// Artifact is what a build made.
+type Artifact struct {
+	Digest string   `json:"digest"`
+	Fixed  string   `json:"fixed"` // folder under which it was built
+	Size   int64    `json:"size"`
+	Linted int      `json:"linted"`
+	Reused int      `json:"reused,omitempty"` // delivery whose artifact this is
+	Notes  []string `json:"notes,omitempty"`
+}
+
+// Job is what the first two stages work on.
+type Job struct {
+	Delivery domain.Delivery
+	File     *config.File
+	Log      io.Writer // masked by whoever gives it
+	// Level is told how far the tests are.
+	Level func(domain.LevelRecord)
+}
+
+// Builder makes the artifact of a commit once, and reuses it.
+type Builder interface {
+	Build(ctx context.Context, j Job) (Artifact, error)
+	// Admit refuses a digest that is missing, altered or not signed by this server's build.
+	Admit(ctx context.Context, digest string) error
+	// Attest signs what the stages found, over the digest.
+	Attest(ctx context.Context, d domain.Delivery) error
+}
+
+// Tester runs the three levels.
+type Tester interface {
+	Test(ctx context.Context, j Job, a Artifact) (levels []domain.LevelRecord, notes []string, err error)
+}
+
+// Secrets resolves what the file names for one environment: values, and the version of each.
+type Secrets interface {
+	Resolve(ctx context.Context, app string, f *config.File, env domain.Environment) (map[string]domain.Secret, map[string]int, error)
+}
+
+// CheckJob says what is verified.
+type CheckJob struct {
+	File    *config.File
+	Rollout *rollout.Rollout
+	Traffic bool // under traffic, else at 0 % through the rollout's own listener
+	// Limits of the built-in verifications under traffic.
+	ErrorRate, Latency float64
+}
+
+// Checks runs verifications. A red one is in the records; the error is for what could not be run.
+type Checks interface {
+	Run(ctx context.Context, j CheckJob) ([]domain.CheckRecord, error)
+}
+
+// Measurements is what the proxy counted.
+type Measurements interface {
+	// Samples returns the history of a rollout for its guard, with its critical checks running until stop is called.
+	Samples(ctx context.Context, r *rollout.Rollout, f *config.File) (s guard.Samples, stop func())
+	// Traffic sums up both releases of a rollout since it began.
+	Traffic(r *rollout.Rollout) domain.Traffic
+	// Served sums up an environment's requests, and of them those that the proxy itself had to fail, since from.
+	Served(app string, env domain.Environment, from time.Time) (requests, unserved int64)
+	// Figures are the rates of a release in a span; nil when there were no requests.
+	Figures(app string, env domain.Environment, release string, from, to time.Time) *domain.Figures
+}
+
+// Runner gives the delivery what it needs of the running instances.
+type Runner interface {
+	rollout.Driver
+	// Prepare makes the artifact local, so that starting it needs nothing from outside.
+	Prepare(ctx context.Context, digest string) error
+	// Capacity refuses a start that the machine has no room for, with the sum.
+	Capacity(ctx context.Context, r domain.Release) error
+	Exec(ctx context.Context, inst domain.Instance, argv []string, stdin io.Reader, stdout, stderr io.Writer) (int, error)
+	// Logs copies what the instances of a role logged.
+	Logs(ctx context.Context, q LogQuery, w io.Writer) error
+}
+
+// StageLogs keeps what each stage printed.
+type StageLogs interface {
+	Open(app string, delivery int, stage domain.Stage) (io.WriteCloser, error)
+	Copy(ctx context.Context, q LogQuery, w io.Writer, over func() bool) error
+}
+
+// Traffic is the data plane's side.
+type Traffic interface {
+	rollout.Router
+	// LastRequest says when the newest request began on a release, and how many are open.
+	LastRequest(ctx context.Context, app string, env domain.Environment, release string) (at time.Time, open int, err error)
+}

@@ -1,0 +1,122 @@
+package delivery
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/belay-cd/belay/internal/domain"
+)
+
+// queueWait is the longest wait for a place: then the delivery ends, and nothing was touched.
+const queueWait = 24 * time.Hour
+
+// queue lets one delivery at a time into each place of its kind: an app's environment, or the machine's build place. Its
+// order is that of arrival. Where newest is set, an older one that waits gives way to a newer one of its app.
+type queue struct {
+	newest bool
+	key    func(*run) string
+
+	mu     sync.Mutex
+	places map[string]*place
+}
+
+type place struct {
+	holder  *run
+	waiting []*waiter
+}
+
+type waiter struct {
+	run   *run
+	ready chan struct{}
+	gone  chan int // number of the newer delivery
+}
+
+func newQueue(newest bool, key func(*run) string) *queue {
+	return &queue{newest: newest, key: key, places: map[string]*place{}}
+}
+
+// acquire waits for the place and returns how to give it back. While it waits, reason is shown.
+func (q *queue) acquire(ctx context.Context, r *run, reason string) (func(), error) {
+	w, holder := q.join(r)
+	free := func() { q.free(r) }
+	if holder == nil {
+		return free, nil
+	}
+	deadline := time.Now().Add(queueWait)
+	r.wait(ctx, fmt.Sprintf("%s: #%d of %s", reason, holder.d.Number, holder.d.App), "belay", deadline)
+	timeout := time.NewTimer(queueWait)
+	defer timeout.Stop()
+	select {
+	case <-w.ready:
+		r.goOn(ctx)
+		return free, nil
+	case newer := <-w.gone:
+		return nil, domain.Errorf(domain.Superseded, "superseded by #%d, which passed Verify staging later", newer)
+	case <-ctx.Done():
+		q.quit(r, w)
+		return nil, context.Cause(ctx)
+	case <-timeout.C:
+		q.quit(r, w)
+		return nil, domain.Errorf(domain.Expired, "%s for more than %s", reason, queueWait)
+	}
+}
+
+// join takes the place when it is free and returns nil, or waits behind the holder.
+func (q *queue) join(r *run) (*waiter, *run) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	p := q.places[q.key(r)]
+	if p == nil {
+		q.places[q.key(r)] = &place{holder: r}
+		return nil, nil
+	}
+	w := &waiter{run: r, ready: make(chan struct{}), gone: make(chan int, 1)}
+	if q.newest {
+		for _, older := range p.waiting {
+			older.gone <- r.d.Number
+		}
+		p.waiting = nil
+	}
+	p.waiting = append(p.waiting, w)
+	return w, p.holder
+}
+
+// free gives the place to the next in line.
+func (q *queue) free(r *run) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	key := q.key(r)
+	p := q.places[key]
+	if p == nil || p.holder != r {
+		return
+	}
+	if len(p.waiting) == 0 {
+		delete(q.places, key)
+		return
+	}
+	next := p.waiting[0]
+	p.holder, p.waiting = next.run, p.waiting[1:]
+	close(next.ready)
+}
+
+// quit leaves the line; a place that was given at the same moment is given on.
+func (q *queue) quit(r *run, w *waiter) {
+	q.mu.Lock()
+	p := q.places[q.key(r)]
+	if p != nil {
+		for i := range p.waiting {
+			if p.waiting[i] == w {
+				p.waiting = append(p.waiting[:i], p.waiting[i+1:]...)
+				break
+			}
+		}
+	}
+	q.mu.Unlock()
+	select {
+	case <-w.ready:
+		q.free(r)
+	default:
+	}
+}

@@ -1,0 +1,210 @@
+package delivery
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sort"
+	"time"
+
+	"github.com/belay-cd/belay/internal/config"
+	"github.com/belay-cd/belay/internal/domain"
+	"github.com/belay-cd/belay/internal/journal"
+	"github.com/belay-cd/belay/internal/rollout"
+)
+
+// rollout returns the environment's rollout of this delivery: stored once, with its plan, and the same after a restart.
+func (r *run) rollout(ctx context.Context, env domain.Environment) (*rollout.Rollout, error) {
+	r.mu.Lock()
+	known := r.rollouts[env]
+	r.mu.Unlock()
+	if known != nil {
+		return known, nil
+	}
+	next, err := journal.Do(ctx, r.journal(), string(env)+" release", func(ctx context.Context) (string, error) {
+		return r.makeRelease(ctx, env)
+	})
+	if err != nil {
+		return nil, err
+	}
+	id, err := journal.Do(ctx, r.journal(), string(env)+" rollout", func(ctx context.Context) (string, error) {
+		return r.open(ctx, env, next)
+	})
+	if err != nil {
+		return nil, err
+	}
+	roll, err := r.s.loadRollout(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.rollouts[env] = roll
+	return roll, nil
+}
+
+// makeRelease resolves everything that the release needs, so that starting it later asks nobody.
+func (r *run) makeRelease(ctx context.Context, env domain.Environment) (string, error) {
+	if err := r.s.ports.Builder.Admit(ctx, r.artifact.Digest); err != nil {
+		return "", err
+	}
+	values, versions, err := r.s.ports.Secrets.Resolve(ctx, r.d.App, r.file, env)
+	if err != nil {
+		return "", err
+	}
+	rel := domain.Release{
+		ID: domain.NewID("rel_"), App: r.d.App, Environment: env, Delivery: r.d.Number, Commit: r.d.Commit,
+		Digest: r.artifact.Digest, Config: config.Hash(r.file, env), Secrets: versions, Created: *now(),
+		Workloads: config.Workloads(r.file, env), Fixed: r.artifact.Fixed,
+	}
+	names := make([]string, 0, len(values))
+	for name := range values {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	for i := range rel.Workloads {
+		w := &rel.Workloads[i]
+		w.Secrets = names
+		if w.Env == nil {
+			w.Env = map[string]string{}
+		}
+		for name, value := range values {
+			w.Env[name] = value.Reveal()
+		}
+	}
+	if err := r.s.ports.Runner.Prepare(ctx, rel.Digest); err != nil {
+		return "", err
+	}
+	return rel.ID, r.s.ports.Store.SaveRelease(ctx, rel)
+}
+
+// open plans the rollout and stores it. One rollout at a time is open in an environment.
+func (r *run) open(ctx context.Context, env domain.Environment, next string) (string, error) {
+	slot, err := r.s.ports.Store.Slot(ctx, r.d.App, env)
+	if err != nil {
+		return "", err
+	}
+	rec := domain.RolloutRecord{
+		ID: domain.NewID("rol_"), App: r.d.App, Environment: env, Delivery: r.d.Number, Stable: slot.Stable, Next: next,
+		State: domain.RolloutOpen, Started: *now(),
+	}
+	if rec.Config, err = json.Marshal(r.settings); err != nil {
+		return "", err
+	}
+	roll, err := r.s.dress(ctx, rec)
+	if err != nil {
+		return "", err
+	}
+	if err := r.s.ports.Runner.Capacity(ctx, roll.Next); err != nil {
+		return "", err
+	}
+	roll.Plan = rollout.BlueGreen(roll.Fleet(), rollout.Settings{Hold: r.settings.hold(env)})
+	if rec.Plan, err = json.Marshal(roll.Plan); err != nil {
+		return "", err
+	}
+	if err := r.s.ports.Store.OpenRollout(ctx, rec); err != nil {
+		return "", err
+	}
+	steps := make([]string, len(roll.Plan))
+	for i, s := range roll.Plan {
+		steps[i] = s.String()
+	}
+	r.showPlan(ctx, roll.Plan)
+	r.event(ctx, domain.Event{Type: "rollout.planned", Environment: env, Data: map[string]any{"rollout": rec.ID, "steps": steps}})
+	return rec.ID, nil
+}
+
+// showPlan puts the steps into the rows of their stages.
+func (r *run) showPlan(ctx context.Context, p rollout.Plan) {
+	r.update(ctx, func(d *domain.Delivery) {
+		for i := range d.Stages {
+			for _, s := range p {
+				if s.Stage == d.Stages[i].Name {
+					d.Stages[i].Steps = append(d.Stages[i].Steps, stepRecord(s))
+				}
+			}
+		}
+	})
+}
+
+func stepRecord(s rollout.Step) domain.StepRecord {
+	rec := domain.StepRecord{Verb: string(s.Verb), Release: s.Side, State: domain.PendingStage, Hold: s.Hold.Seconds()}
+	if s.Role != "" {
+		rec.Instance = fmt.Sprintf("%s/%d", s.Role, s.Index)
+	}
+	if s.Verb == rollout.Shift || s.Verb == rollout.Bake {
+		w := float64(s.Weight) / domain.WeightAll
+		rec.Weight = &w
+	}
+	return rec
+}
+
+// loadRollout reads a stored rollout with its plan.
+func (s *Service) loadRollout(ctx context.Context, id string) (*rollout.Rollout, error) {
+	rec, err := s.ports.Store.Rollout(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	roll, err := s.dress(ctx, rec)
+	if err != nil {
+		return nil, err
+	}
+	return roll, json.Unmarshal(rec.Plan, &roll.Plan)
+}
+
+// dress adds the releases to a record.
+func (s *Service) dress(ctx context.Context, rec domain.RolloutRecord) (*rollout.Rollout, error) {
+	roll := &rollout.Rollout{Record: rec}
+	var err error
+	if roll.Next, err = s.ports.Store.Release(ctx, rec.Next); err != nil {
+		return nil, err
+	}
+	if rec.Stable != "" {
+		stable, err := s.ports.Store.Release(ctx, rec.Stable)
+		if err != nil {
+			return nil, err
+		}
+		roll.Stable = &stable
+	}
+	return roll, nil
+}
+
+// SaveRollout stores how far a rollout is.
+func (s *Service) SaveRollout(ctx context.Context, rec domain.RolloutRecord) error {
+	return s.ports.Store.SaveRollout(ctx, rec)
+}
+
+// Settle stores the end of a rollout together with its slot.
+func (s *Service) Settle(ctx context.Context, rec domain.RolloutRecord) error {
+	slot, err := s.ports.Store.Slot(ctx, rec.App, rec.Environment)
+	if err != nil {
+		return err
+	}
+	if rec.State == domain.RolloutDone && slot.Stable != rec.Next {
+		slot.Previous, slot.Stable, slot.Since = slot.Stable, rec.Next, time.Now().UTC()
+	}
+	return s.ports.Store.FinishRollout(ctx, rec, slot)
+}
+
+// lastDone returns the file of the newest delivery of the app that was done before number; nil when there is none.
+func (s *Service) lastDone(ctx context.Context, app string, before int) (*config.File, error) {
+	list, err := s.ports.Store.Deliveries(ctx, app, lastDoneDepth)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range list {
+		if d.Number >= before || d.State != domain.DoneState {
+			continue
+		}
+		past := s.newRun(d)
+		var text storedFile
+		if found, err := past.recall(ctx, "file", &text); err != nil || !found {
+			return nil, err
+		}
+		return parse(text.Name, []byte(text.Text), true)
+	}
+	return nil, nil
+}
+
+// lastDoneDepth is how many deliveries back the last one that was done is looked for.
+const lastDoneDepth = 1000

@@ -1,0 +1,276 @@
+package delivery
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/belay-cd/belay/internal/config"
+	"github.com/belay-cd/belay/internal/domain"
+	"github.com/belay-cd/belay/internal/journal"
+	"github.com/belay-cd/belay/internal/rollout"
+)
+
+// run is one delivery while it goes through the stages in this process.
+type run struct {
+	s        *Service
+	stop     context.CancelCauseFunc // ends it before production
+	artifact Artifact
+	file     *config.File
+	settings settings
+	bare     bool           // a way back after done: it belongs to no delivery of its own
+	keeping  sync.WaitGroup // of decisions that are being stored
+
+	mu       sync.Mutex
+	d        record
+	rollouts map[domain.Environment]*rollout.Rollout
+	leases   map[domain.Environment]func()
+	lowered  chan struct{} // closed when a rollback of production has moved the traffic
+	moved    time.Duration
+}
+
+type record struct{ domain.Delivery }
+
+func (d record) short() string { return domain.ShortCommit(d.Commit) }
+
+func (r *run) journal() journal.Run { return journal.Run{Store: r.s.ports.Store, ID: r.d.ID} }
+
+// remember stores a value of the run under a name; recall reads it after a restart.
+func (r *run) remember(ctx context.Context, name string, v any) error {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return r.s.ports.Store.Save(ctx, r.d.ID, name, raw)
+}
+
+func (r *run) recall(ctx context.Context, name string, v any) (bool, error) {
+	raw, found, err := r.s.ports.Store.Lookup(ctx, r.d.ID, name)
+	if err != nil || !found {
+		return false, err
+	}
+	return true, json.Unmarshal(raw, v)
+}
+
+// load reads what the delivery had fixed when it began: its file, and the limits that hold for it.
+func (r *run) load(ctx context.Context) error {
+	var text storedFile
+	found, err := r.recall(ctx, "file", &text)
+	if err != nil {
+		return err
+	}
+	if !found {
+		return domain.Errorf(domain.Failed, "the file of delivery #%d is not stored", r.d.Number)
+	}
+	if r.file, err = parse(text.Name, []byte(text.Text), r.s.options.Demo); err != nil {
+		return err
+	}
+	last, err := r.s.lastDone(ctx, r.d.App, r.d.Number)
+	if err != nil {
+		return err
+	}
+	r.settings, err = journal.Do(ctx, r.journal(), "settings", func(context.Context) (settings, error) {
+		return newSettings(r.file, last), nil
+	})
+	if err != nil {
+		return err
+	}
+	r.update(ctx, func(d *domain.Delivery) {
+		d.Loosened = r.settings.Loosened
+		d.NotInForce = notInForce(r.file)
+	})
+	_, err = r.recall(ctx, "artifact", &r.artifact)
+	return err
+}
+
+type storedFile struct {
+	Name string `json:"name"`
+	Text string `json:"text"`
+}
+
+// update changes the stored delivery. What people see may be a moment old; it is never half.
+func (r *run) update(ctx context.Context, change func(*domain.Delivery)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	change(&r.d.Delivery)
+	if r.bare {
+		return
+	}
+	if err := r.s.ports.Store.SaveDelivery(context.WithoutCancel(ctx), r.d.Delivery); err != nil {
+		r.s.options.Log.Error("save the delivery", "delivery", r.d.Number, "error", err)
+	}
+}
+
+// snapshot is a copy that no later update changes.
+func (r *run) snapshot() domain.Delivery {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return clone(r.d.Delivery)
+}
+
+func clone(d domain.Delivery) domain.Delivery {
+	d.Stages = append([]domain.StageRecord(nil), d.Stages...)
+	for i := range d.Stages {
+		d.Stages[i].Steps = append([]domain.StepRecord(nil), d.Stages[i].Steps...)
+		d.Stages[i].Levels = append([]domain.LevelRecord(nil), d.Stages[i].Levels...)
+		d.Stages[i].Checks = append([]domain.CheckRecord(nil), d.Stages[i].Checks...)
+	}
+	return d
+}
+
+func (r *run) event(ctx context.Context, e domain.Event) {
+	e.App, e.Delivery = r.d.App, r.d.Number
+	r.s.emit(ctx, e)
+}
+
+// wait shows why the delivery does not go on, who can change that, and until when it waits.
+func (r *run) wait(ctx context.Context, reason, owner string, deadline time.Time) {
+	r.update(ctx, func(d *domain.Delivery) {
+		d.State = domain.WaitingState
+		d.Wait = &domain.Wait{Reason: reason, Owner: owner, Since: *now(), Deadline: deadline.UTC()}
+		for i := range d.Stages {
+			if d.Stages[i].State == domain.Running {
+				d.Stages[i].State = domain.WaitingState
+			}
+		}
+	})
+	r.event(ctx, domain.Event{Type: "gate.waiting", Data: map[string]any{"reason": reason, "owner": owner, "deadline": deadline.UTC()}})
+}
+
+// goOn ends a wait.
+func (r *run) goOn(ctx context.Context) {
+	r.update(ctx, func(d *domain.Delivery) {
+		d.State, d.Wait = domain.Running, nil
+		for i := range d.Stages {
+			if d.Stages[i].State == domain.WaitingState {
+				d.Stages[i].State = domain.Running
+			}
+		}
+	})
+}
+
+// enter waits until no other delivery of the app is in the environment.
+func (r *run) enter(ctx context.Context, env domain.Environment) error {
+	r.mu.Lock()
+	has := r.leases[env] != nil
+	r.mu.Unlock()
+	if has {
+		return nil
+	}
+	leave, err := r.s.environments[env].acquire(ctx, r, fmt.Sprintf("another delivery of %s is in %s", r.d.App, env))
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	r.leases[env] = leave
+	r.mu.Unlock()
+	return nil
+}
+
+func (r *run) leave(env domain.Environment) {
+	r.mu.Lock()
+	leave := r.leases[env]
+	delete(r.leases, env)
+	r.mu.Unlock()
+	if leave != nil {
+		leave()
+	}
+}
+
+// release gives back whatever the run holds.
+func (r *run) release() {
+	for _, env := range domain.Environments {
+		r.leave(env)
+	}
+}
+
+// finish stores the end: computed from what was observed, in one sentence.
+func (r *run) finish(ctx context.Context, cause error) error {
+	state := domain.DoneState
+	if cause != nil {
+		state = endState(domain.CodeOf(cause))
+	}
+	if state == domain.RolledBackState {
+		if err := r.hold(ctx, cause); err != nil {
+			return err
+		}
+	}
+	r.keeping.Wait()
+	outcome, err := r.outcome(ctx, state, cause)
+	if err != nil {
+		return err
+	}
+	r.update(ctx, func(d *domain.Delivery) {
+		d.State, d.Wait, d.Outcome, d.Ended = state, nil, &outcome, now()
+		d.Traffic = r.traffic()
+	})
+	r.event(ctx, domain.Event{Type: "delivery." + string(state), Data: map[string]any{"sentence": outcome.Sentence}})
+	if err := r.s.ports.Builder.Attest(ctx, r.snapshot()); err != nil && state == domain.DoneState {
+		r.s.options.Log.Warn("sign the evidence", "delivery", r.d.Number, "error", err)
+	}
+	return nil
+}
+
+func endState(c domain.Code) domain.DeliveryState {
+	switch c {
+	case domain.RolledBack:
+		return domain.RolledBackState
+	case domain.Rejected:
+		return domain.RejectedState
+	case domain.Superseded:
+		return domain.SupersededState
+	case domain.Expired:
+		return domain.ExpiredState
+	default:
+		return domain.FailedState
+	}
+}
+
+// obey reads what people wanted before this process ran: a stored wish is never lost by a restart.
+func (r *run) obey(ctx context.Context, roll *rollout.Rollout) error {
+	facts, err := r.s.ports.Store.Facts(ctx, r.d.App, r.d.Number)
+	if err != nil {
+		return err
+	}
+	for _, f := range facts {
+		if f.Environment == roll.Record.Environment && f.Kind == "rollback" && f.At.After(roll.Record.Started) {
+			roll.Interrupt(wish(f))
+		}
+	}
+	return nil
+}
+
+// Wish is the cause of a rollout that goes back because a person wants it.
+type Wish struct {
+	By, Reason string
+	Code       domain.Code
+}
+
+func wish(f domain.Fact) error {
+	code := domain.RolledBack
+	if f.Kind == "cancel" {
+		code = domain.Rejected
+	}
+	return &Wish{By: f.By, Reason: f.Reason, Code: code}
+}
+
+func (w *Wish) Error() string {
+	verb := "asked for by"
+	if w.Code == domain.Rejected {
+		verb = "cancelled by"
+	}
+	if w.Reason == "" {
+		return verb + " " + w.By
+	}
+	return fmt.Sprintf("%s %s: %s", verb, w.By, w.Reason)
+}
+
+// AskedBy names the person.
+func (w *Wish) AskedBy() string { return w.By }
+
+// Unwrap carries the code.
+func (w *Wish) Unwrap() error { return &domain.Error{Code: w.Code, Message: w.Error()} }
+

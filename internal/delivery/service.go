@@ -1,0 +1,329 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/belay-cd/belay/internal/config"
+	"github.com/belay-cd/belay/internal/domain"
+	"github.com/belay-cd/belay/internal/journal"
+	"github.com/belay-cd/belay/internal/rollout"
+)
+
+// Ports are what the deliveries need of the world.
+type Ports struct {
+	Store        Store
+	Source       Source
+	Builder      Builder
+	Tester       Tester
+	Secrets      Secrets
+	Checks       Checks
+	Measurements Measurements
+	Runner       Runner
+	Traffic      Traffic
+	Logs         StageLogs
+	Health       func(context.Context) (Health, error)
+}
+
+// Options are the settings of the service.
+type Options struct {
+	Log  *slog.Logger
+	Demo bool   // short times are allowed in belay.yaml
+	URL  string // of the dashboard, without a slash at the end
+}
+
+// Service is the control plane: it takes commits in, runs their deliveries, and answers what is asked about them.
+type Service struct {
+	ports        Ports
+	options      Options
+	engine       *rollout.Engine
+	builds       *queue
+	environments map[domain.Environment]*queue
+
+	life context.Context // of the process: deliveries outlive the request that began them
+	end  context.CancelCauseFunc
+	wg   sync.WaitGroup
+
+	mu   sync.Mutex
+	runs map[string]*run // by delivery id
+	// returns holds the rollouts that go back after a delivery was done, by app and environment.
+	returns map[string]*run
+}
+
+// New makes a service. Start begins its work.
+func New(p Ports, o Options) *Service {
+	s := &Service{ports: p, options: o, runs: map[string]*run{}, returns: map[string]*run{}}
+	s.builds = newQueue(false, func(*run) string { return "" })
+	byApp := func(r *run) string { return r.d.App }
+	s.environments = map[domain.Environment]*queue{
+		domain.Staging:    newQueue(false, byApp),
+		domain.Production: newQueue(true, byApp),
+	}
+	s.engine = &rollout.Engine{
+		Driver: p.Runner, Router: p.Traffic, Guard: s, Checker: s, Ledger: s, Journal: p.Store, Observer: s,
+		Limits: rollout.Limits{
+			Step: config.StepSlack, Rollback: config.RollbackDeadline, PageEvery: config.RollbackPageEvery,
+			RollbackDrain: config.RollbackWebSocketDrain,
+		},
+	}
+	s.life, s.end = context.WithCancelCause(context.Background())
+	return s
+}
+
+// Start goes on with every delivery and every rollback that the last process left open.
+func (s *Service) Start(ctx context.Context) error {
+	open, err := s.ports.Store.OpenRollouts(ctx)
+	if err != nil {
+		return err
+	}
+	active, err := s.ports.Store.ActiveDeliveries(ctx)
+	if err != nil {
+		return err
+	}
+	owned := map[string]bool{}
+	for _, d := range active {
+		owned[d.App+"/"+itoa(d.Number)] = true
+	}
+	for _, rec := range open {
+		if rec.Delivery == 0 || !owned[rec.App+"/"+itoa(rec.Delivery)] {
+			if err := s.resumeReturn(ctx, rec); err != nil {
+				return err
+			}
+		}
+	}
+	for _, d := range active {
+		s.launch(d)
+	}
+	return nil
+}
+
+// Stop ends the work of this process. Deliveries go on at the next start.
+func (s *Service) Stop(ctx context.Context) error {
+	s.end(journal.ErrSuspended)
+	done := make(chan struct{})
+	go func() { s.wg.Wait(); close(done) }()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// launch runs a delivery in the background.
+func (s *Service) launch(d domain.Delivery) {
+	r := s.newRun(d)
+	ctx, stop := context.WithCancelCause(s.life)
+	r.stop = stop
+	s.mu.Lock()
+	s.runs[d.ID] = r
+	s.mu.Unlock()
+	s.wg.Go(func() {
+		defer stop(nil)
+		if err := s.wanted(ctx, r); err != nil {
+			s.options.Log.Error("read what was wanted", "delivery", d.Number, "error", err)
+		}
+		err := r.deliver(ctx)
+		if err != nil && !errors.Is(err, journal.ErrSuspended) {
+			s.options.Log.Error("delivery ended without an end", "app", d.App, "delivery", d.Number, "error", err)
+		}
+		s.mu.Lock()
+		delete(s.runs, d.ID)
+		s.mu.Unlock()
+	})
+}
+
+// wanted applies a cancel that was stored before this process began.
+func (s *Service) wanted(ctx context.Context, r *run) error {
+	facts, err := s.ports.Store.Facts(ctx, r.d.App, r.d.Number)
+	if err != nil {
+		return err
+	}
+	for _, f := range facts {
+		if f.Kind == "cancel" {
+			r.cancel(wish(f))
+		}
+	}
+	return nil
+}
+
+func (s *Service) newRun(d domain.Delivery) *run {
+	return &run{
+		s: s, d: record{d}, rollouts: map[domain.Environment]*rollout.Rollout{}, leases: map[domain.Environment]func(){},
+		lowered: make(chan struct{}), stop: func(error) {},
+	}
+}
+
+func (s *Service) find(app string, number int) *run {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.runs {
+		if r.d.App == app && r.d.Number == number {
+			return r
+		}
+	}
+	return nil
+}
+
+// Ship proves the commit, stores a new delivery and starts it.
+func (s *Service) Ship(ctx context.Context, in Submission) (domain.Delivery, error) {
+	if !config.ValidName(in.App) {
+		return domain.Delivery{}, domain.Errorf(domain.Invalid, "app %q: not a name", in.App).WithHint("[a-z][a-z0-9-]*, at most 40")
+	}
+	commit, err := s.ports.Source.Accept(ctx, in.App, in.Commit, in.Bundle)
+	if err != nil {
+		return domain.Delivery{}, err
+	}
+	name := "belay.yaml"
+	if in.Folder != "" {
+		name = in.Folder + "/belay.yaml"
+	}
+	text, err := s.ports.Source.File(ctx, in.App, commit.SHA, name)
+	if err != nil {
+		return domain.Delivery{}, err
+	}
+	file, err := parse(name, text, s.options.Demo)
+	if err != nil {
+		return domain.Delivery{}, err
+	}
+	if string(file.App) != in.App {
+		return domain.Delivery{}, domain.Errorf(domain.Invalid, "%s at %s is the file of app %s, not of %s", name,
+			domain.ShortCommit(commit.SHA), file.App, in.App)
+	}
+	if err := s.ports.Store.EnsureApp(ctx, in.App, commit.Repository+":"+in.Folder); err != nil {
+		return domain.Delivery{}, err
+	}
+	d, created, err := s.ports.Store.CreateDelivery(ctx, domain.Delivery{
+		App: in.App, Commit: commit.SHA, Subject: commit.Subject, Author: commit.Author, ShippedBy: in.By, Folder: in.Folder,
+		State: domain.Queued, Created: *now(), Stages: newStages(), Loosened: []string{},
+	}, in.Key)
+	if err != nil || !created {
+		return d, err
+	}
+	r := s.newRun(d)
+	if err := r.remember(ctx, "file", storedFile{Name: name, Text: string(text)}); err != nil {
+		return d, err
+	}
+	if s.options.URL != "" {
+		d.URL = s.options.URL + "/" + d.App + "/" + itoa(d.Number)
+	}
+	if err := s.ports.Store.SaveDelivery(ctx, d); err != nil {
+		return d, err
+	}
+	s.emit(ctx, domain.Event{Type: "delivery.started", App: d.App, Delivery: d.Number, By: in.By,
+		Data: map[string]any{"commit": d.Commit, "subject": d.Subject}})
+	s.launch(d)
+	return d, nil
+}
+
+// emit stores an event. What cannot be stored is logged: an event is told, never waited for.
+func (s *Service) emit(ctx context.Context, e domain.Event) {
+	if e.At.IsZero() {
+		e.At = time.Now().UTC()
+	}
+	if _, err := s.ports.Store.AppendEvents(context.WithoutCancel(ctx), e); err != nil {
+		s.options.Log.Error("store an event", "type", e.Type, "error", err)
+	}
+}
+
+// Cancel ends a delivery: before production it is rejected, during a rollout of production it is rolled back.
+func (s *Service) Cancel(ctx context.Context, app string, number int, by, reason string) (domain.Delivery, error) {
+	d, err := s.ports.Store.Delivery(ctx, app, number)
+	if err != nil {
+		return d, err
+	}
+	if d.State.Final() {
+		return d, domain.Errorf(domain.Refused, "#%d has ended: %s", d.Number, d.State)
+	}
+	f := domain.Fact{App: app, Delivery: d.Number, Kind: "cancel", By: by, Reason: reason, At: *now()}
+	if err := s.ports.Store.PutFact(ctx, f); err != nil {
+		return d, err
+	}
+	if r := s.find(app, d.Number); r != nil {
+		r.cancel(wish(f))
+	}
+	return s.ports.Store.Delivery(ctx, app, d.Number)
+}
+
+// cancel interrupts whatever the run does: an open rollout goes back, anything else just ends.
+func (r *run) cancel(cause error) {
+	r.mu.Lock()
+	var open []*rollout.Rollout
+	for _, roll := range r.rollouts {
+		if roll.Record.Ended == nil {
+			open = append(open, roll)
+		}
+	}
+	r.mu.Unlock()
+	for _, roll := range open {
+		roll.Interrupt(cause)
+	}
+	if len(open) == 0 {
+		r.stop(cause)
+	}
+}
+
+// Have lists the commits that the server holds.
+func (s *Service) Have(ctx context.Context, app string) ([]string, error) {
+	return s.ports.Source.Have(ctx, app)
+}
+
+// Apps lists the names of all apps.
+func (s *Service) Apps(ctx context.Context) ([]string, error) { return s.ports.Store.Apps(ctx) }
+
+// Deliveries lists the newest first.
+func (s *Service) Deliveries(ctx context.Context, app string, limit int) ([]domain.Delivery, error) {
+	return s.ports.Store.Deliveries(ctx, app, limit)
+}
+
+// Delivery returns one, with the traffic of its open rollout as it is now.
+func (s *Service) Delivery(ctx context.Context, app string, number int) (domain.Delivery, error) {
+	d, err := s.ports.Store.Delivery(ctx, app, number)
+	if err != nil {
+		return d, err
+	}
+	if r := s.find(app, d.Number); r != nil {
+		d = r.snapshot()
+		if t := r.traffic(); t != nil {
+			d.Traffic = t
+		}
+	}
+	return d, nil
+}
+
+// Health says what runs.
+func (s *Service) Health(ctx context.Context) (Health, error) { return s.ports.Health(ctx) }
+
+// LastEvent returns the number of the newest event.
+func (s *Service) LastEvent(ctx context.Context) (int64, error) { return s.ports.Store.LastEvent(ctx) }
+
+// Events calls f for each event after seq, in order, and goes on with new ones.
+func (s *Service) Events(ctx context.Context, after int64, filter EventFilter, f func(domain.Event) error) error {
+	wake, cancel := s.ports.Store.Subscribe()
+	defer cancel()
+	for {
+		batch, err := s.ports.Store.Events(ctx, after, filter, eventBatch)
+		if err != nil {
+			return err
+		}
+		for _, e := range batch {
+			if err := f(e); err != nil {
+				return err
+			}
+			after = e.Seq
+		}
+		if len(batch) == eventBatch {
+			continue
+		}
+		select {
+		case <-wake:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+const eventBatch = 200

@@ -1,0 +1,286 @@
+// Package delivery carries one commit through the seven mandatory stages. The stages are a table of seven rows, and one
+// loop runs it.
+package delivery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/belay-cd/belay/internal/domain"
+	"github.com/belay-cd/belay/internal/journal"
+	"github.com/belay-cd/belay/internal/rollout"
+)
+
+// Stage is one row of the table.
+type Stage struct {
+	Name domain.Stage
+	// Run does the work and returns the stage's one-line summary.
+	Run func(*run, context.Context) (string, error)
+}
+
+// Stages are the seven mandatory stages, in order. There is no option to leave one out.
+var Stages = [...]Stage{
+	{domain.Build, (*run).build},
+	{domain.Test, (*run).test},
+	{domain.DeployStaging, (*run).deployStaging},
+	{domain.VerifyStaging, (*run).verifyStaging},
+	{domain.DeployProduction, (*run).deployProduction},
+	{domain.VerifyProduction, (*run).verifyProduction},
+	{domain.Monitor, (*run).monitor},
+}
+
+// Seven, no more and no less: the compiler counts.
+var _ [7]struct{} = [len(Stages)]struct{}{}
+
+// newStages returns the rows of a delivery that has not begun.
+func newStages() []domain.StageRecord {
+	rows := make([]domain.StageRecord, len(Stages))
+	for i, s := range Stages {
+		rows[i] = domain.StageRecord{Name: s.Name, State: domain.PendingStage}
+	}
+	return rows
+}
+
+// deliver runs every stage in order and stores how the delivery ended. It returns without an end only when the process
+// shuts down.
+func (r *run) deliver(ctx context.Context) error {
+	defer r.release()
+	err := r.load(ctx)
+	for i := 0; err == nil && i < len(Stages); i++ {
+		err = r.stage(ctx, i)
+	}
+	if errors.Is(err, journal.ErrSuspended) {
+		return err
+	}
+	return r.finish(context.WithoutCancel(ctx), err)
+}
+
+// stage runs one row once.
+func (r *run) stage(ctx context.Context, i int) error {
+	s := Stages[i]
+	summary, err := journal.Do(ctx, r.journal(), string(s.Name), func(ctx context.Context) (string, error) {
+		r.update(ctx, func(d *domain.Delivery) {
+			d.State, d.Wait = domain.Running, nil
+			row := &d.Stages[i]
+			row.State = domain.Running
+			if row.Started == nil {
+				row.Started = now()
+			}
+		})
+		r.event(ctx, domain.Event{Type: "stage.started", Stage: s.Name})
+		return s.Run(r, ctx)
+	})
+	if errors.Is(err, journal.ErrSuspended) {
+		return err
+	}
+	state, kind := domain.DoneState, "stage.done"
+	if err != nil {
+		summary, state, kind = err.Error(), domain.FailedState, "stage.failed"
+		if domain.CodeOf(err) == domain.RolledBack {
+			state = domain.RolledBackState
+		}
+	}
+	r.update(ctx, func(d *domain.Delivery) {
+		d.Wait = nil
+		row := &d.Stages[i]
+		row.State, row.Summary = state, summary
+		if row.Ended == nil {
+			row.Ended = now()
+		}
+	})
+	r.event(ctx, domain.Event{Type: kind, Stage: s.Name, Data: map[string]any{"summary": summary}})
+	return err
+}
+
+func (r *run) build(ctx context.Context) (string, error) {
+	release, err := r.s.builds.acquire(ctx, r, "one build runs at a time on this machine")
+	if err != nil {
+		return "", err
+	}
+	defer release()
+	log, err := r.s.ports.Logs.Open(r.d.App, r.d.Number, domain.Build)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = log.Close() }()
+	r.artifact, err = r.s.ports.Builder.Build(ctx, Job{Delivery: r.snapshot(), File: r.file, Log: log})
+	if err != nil {
+		return "", err
+	}
+	if err := r.remember(ctx, "artifact", r.artifact); err != nil {
+		return "", err
+	}
+	r.update(ctx, func(d *domain.Delivery) {
+		d.Digest = r.artifact.Digest
+		d.Stages[0].Notes = r.artifact.Notes
+	})
+	summary := shortDigest(r.artifact.Digest)
+	if n := len(r.file.Build.Lint); n > 0 {
+		summary += fmt.Sprintf("  lint %d of %d", r.artifact.Linted, n)
+	}
+	if r.artifact.Reused > 0 {
+		summary += fmt.Sprintf("  reused from #%d", r.artifact.Reused)
+	}
+	return summary, r.s.ports.Builder.Attest(ctx, r.snapshot())
+}
+
+func (r *run) test(ctx context.Context) (string, error) {
+	release, err := r.s.builds.acquire(ctx, r, "one build or test runs at a time on this machine")
+	if err != nil {
+		return "", err
+	}
+	defer release()
+	log, err := r.s.ports.Logs.Open(r.d.App, r.d.Number, domain.Test)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = log.Close() }()
+	job := Job{Delivery: r.snapshot(), File: r.file, Log: log, Level: func(l domain.LevelRecord) {
+		r.update(ctx, func(d *domain.Delivery) { d.Stages[1].Levels = putLevel(d.Stages[1].Levels, l) })
+	}}
+	levels, notes, err := r.s.ports.Tester.Test(ctx, job, r.artifact)
+	r.update(ctx, func(d *domain.Delivery) { d.Stages[1].Levels, d.Stages[1].Notes = levels, notes })
+	if err != nil {
+		return "", err
+	}
+	return testSummary(levels), r.s.ports.Builder.Attest(ctx, r.snapshot())
+}
+
+func putLevel(levels []domain.LevelRecord, l domain.LevelRecord) []domain.LevelRecord {
+	for i := range levels {
+		if levels[i].Level == l.Level {
+			levels[i] = l
+			return levels
+		}
+	}
+	return append(levels, l)
+}
+
+func testSummary(levels []domain.LevelRecord) string {
+	total, gaps, uncounted, slowest := 0, 0, 0, domain.LevelRecord{}
+	for _, l := range levels {
+		total += l.Passed
+		switch {
+		case l.State == "none":
+			gaps++
+		case !l.Counted:
+			uncounted++
+		}
+		if l.SlowTook > slowest.SlowTook {
+			slowest = l
+		}
+	}
+	summary := plural(total, "test")
+	if uncounted > 0 {
+		summary += fmt.Sprintf(" · %s uncounted", plural(uncounted, "level"))
+	}
+	if gaps > 0 {
+		summary += fmt.Sprintf(" · %s without tests, declared", plural(gaps, "level"))
+	}
+	if slowest.Slowest != "" {
+		summary += fmt.Sprintf(" · slowest %s %.1fs", slowest.Slowest, slowest.SlowTook)
+	}
+	return summary
+}
+
+func (r *run) deployStaging(ctx context.Context) (string, error) {
+	if err := r.enter(ctx, domain.Staging); err != nil {
+		return "", err
+	}
+	if err := r.advance(ctx, domain.Staging, domain.DeployStaging); err != nil {
+		return "", err
+	}
+	return r.served(domain.Staging), nil
+}
+
+func (r *run) verifyStaging(ctx context.Context) (string, error) {
+	if err := r.advance(ctx, domain.Staging, domain.VerifyStaging); err != nil {
+		return "", err
+	}
+	r.leave(domain.Staging)
+	if err := r.liftHold(ctx); err != nil {
+		return "", err
+	}
+	return r.checkSummary(domain.VerifyStaging), r.s.ports.Builder.Attest(ctx, r.snapshot())
+}
+
+func (r *run) deployProduction(ctx context.Context) (string, error) {
+	if err := r.enter(ctx, domain.Production); err != nil {
+		return "", err
+	}
+	if err := r.gates(ctx); err != nil {
+		return "", err
+	}
+	if err := r.advance(ctx, domain.Production, domain.DeployProduction); err != nil {
+		return "", err
+	}
+	return r.served(domain.Production), nil
+}
+
+func (r *run) verifyProduction(ctx context.Context) (string, error) {
+	if err := r.advance(ctx, domain.Production, domain.VerifyProduction); err != nil {
+		return "", err
+	}
+	return r.checkSummary(domain.VerifyProduction), nil
+}
+
+func (r *run) monitor(ctx context.Context) (string, error) {
+	if err := r.advance(ctx, domain.Production, domain.Monitor); err != nil {
+		return "", err
+	}
+	return r.monitored(), r.s.ports.Builder.Attest(ctx, r.snapshot())
+}
+
+// advance runs the stage's slice of the environment's one stored plan.
+func (r *run) advance(ctx context.Context, env domain.Environment, stage domain.Stage) error {
+	roll, err := r.rollout(ctx, env)
+	if err != nil {
+		return err
+	}
+	if err := r.obey(ctx, roll); err != nil {
+		return err
+	}
+	err = r.s.engine.Advance(ctx, roll, stage)
+	var back *rollout.RolledBack
+	if !errors.As(err, &back) {
+		return err
+	}
+	return r.explainRollback(roll, back)
+}
+
+// explainRollback turns the end of a rollout into the end of the stage.
+func (r *run) explainRollback(roll *rollout.Rollout, back *rollout.RolledBack) error {
+	cause := back.Cause
+	if code := domain.CodeOf(cause); code == domain.Rejected && roll.Record.Environment == domain.Staging {
+		return cause
+	}
+	switch {
+	case back.Left:
+		return domain.Errorf(domain.Failed, "%w: the first delivery has nothing to go back to, traffic stays on %s", cause, r.d.short())
+	case roll.Record.Environment == domain.Production && back.Shifted:
+		return &domain.Error{Code: domain.RolledBack, Message: "rolled back: " + cause.Error(), Hint: domain.HintOf(cause), Cause: cause}
+	default:
+		return &domain.Error{Code: domain.Failed, Message: cause.Error(), Hint: domain.HintOf(cause), Cause: cause}
+	}
+}
+
+func now() *time.Time {
+	t := time.Now().UTC()
+	return &t
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+func shortDigest(digest string) string {
+	if len(digest) < 20 {
+		return digest
+	}
+	return digest[:11] + "…" + digest[len(digest)-3:]
+}
