@@ -1,0 +1,150 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// The bounds of a connection to an instance.
+const (
+	dialWithin   = 2 * time.Second
+	answerWithin = 60 * time.Second // to the first byte of the answer
+	idleFor      = 4 * time.Second  // shorter than the 5 s after which many servers close an idle connection
+)
+
+// Upstream carries a request to the instance that its URL names. It does not repeat a request of which a byte was
+// written, unless the request is idempotent. Send is safe for concurrent use.
+type Upstream interface {
+	// Send answers the head of the response. wrote says whether any byte of the request may have reached the instance.
+	Send(req *http.Request, a Attempt) (res *http.Response, wrote bool, err error)
+}
+
+// Attempt is one try of a request.
+type Attempt struct {
+	Fresh   bool   // on a new connection
+	Written func() // is called when the head of the request is on its way
+	Interim func(code int, header textHeader) error
+}
+
+// netUpstream is an Upstream of net/http.
+type netUpstream struct {
+	pooled, fresh, h2c *http.Transport
+}
+
+func newNetUpstream() *netUpstream {
+	pooled := &http.Transport{
+		DialContext:            dialCounted,
+		MaxIdleConnsPerHost:    256,
+		IdleConnTimeout:        idleFor,
+		ResponseHeaderTimeout:  answerWithin,
+		ExpectContinueTimeout:  time.Second,
+		MaxResponseHeaderBytes: 256 << 10,
+		DisableCompression:     true,
+	}
+	fresh := pooled.Clone()
+	fresh.DisableKeepAlives = true
+	h2c := pooled.Clone()
+	h2c.Protocols = new(http.Protocols)
+	h2c.Protocols.SetUnencryptedHTTP2(true)
+	return &netUpstream{pooled: pooled, fresh: fresh, h2c: h2c}
+}
+
+// Send sends one request with net/http. The context of req carries no trace: two would be composed by reflection.
+func (u *netUpstream) Send(req *http.Request, a Attempt) (*http.Response, bool, error) {
+	var conn *countedConn
+	var before int64
+	wrote := false
+	trace := &httptrace.ClientTrace{
+		GotConn: func(info httptrace.GotConnInfo) {
+			wrote = wrote || conn != nil && conn.written.Load() > before
+			if conn, _ = info.Conn.(*countedConn); conn != nil {
+				before = conn.written.Load()
+			}
+		},
+		WroteHeaders:   a.Written,
+		Got1xxResponse: a.Interim,
+	}
+	req = req.WithContext(httptrace.WithClientTrace(req.Context(), trace))
+	transport := u.pooled
+	switch {
+	case isGRPC(req):
+		transport = u.h2c
+	case a.Fresh:
+		transport = u.fresh
+	}
+	res, err := transport.RoundTrip(req)
+	if err != nil {
+		wrote = wrote || conn != nil && conn.written.Load() > before || transport == u.h2c && !isDial(err)
+		return nil, wrote, err
+	}
+	if body, ok := res.Body.(io.ReadWriteCloser); ok && conn != nil {
+		res.Body = &upgraded{ReadWriteCloser: body, conn: conn}
+	}
+	return res, wrote, nil
+}
+
+// textHeader is what net/http hands to a trace.
+type textHeader = textproto.MIMEHeader
+
+func isGRPC(req *http.Request) bool {
+	return req.ProtoMajor == 2 && strings.HasPrefix(req.Header.Get("Content-Type"), "application/grpc")
+}
+
+func isDial(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "dial"
+}
+
+// countedConn knows how many bytes were written to it: what says whether a request can have begun.
+type countedConn struct {
+	net.Conn
+	written atomic.Int64
+}
+
+func (c *countedConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	c.written.Add(int64(n))
+	return n, err
+}
+
+// CloseWrite half-closes the connection, as WebSockets end.
+func (c *countedConn) CloseWrite() error {
+	if tcp, ok := c.Conn.(*net.TCPConn); ok {
+		return tcp.CloseWrite()
+	}
+	return nil
+}
+
+// upgraded is a connection that changed its protocol, with a way to wake a Read that waits.
+type upgraded struct {
+	io.ReadWriteCloser
+	conn net.Conn
+}
+
+// SetReadDeadline bounds the reads of the connection.
+func (u *upgraded) SetReadDeadline(t time.Time) error { return u.conn.SetReadDeadline(t) }
+
+// CloseWrite half-closes the connection.
+func (u *upgraded) CloseWrite() error {
+	if c, ok := u.ReadWriteCloser.(interface{ CloseWrite() error }); ok {
+		return c.CloseWrite()
+	}
+	return nil
+}
+
+func dialCounted(ctx context.Context, network, addr string) (net.Conn, error) {
+	d := net.Dialer{Timeout: dialWithin, KeepAlive: 15 * time.Second}
+	conn, err := d.DialContext(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	return &countedConn{Conn: conn}, nil
+}

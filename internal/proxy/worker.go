@@ -1,0 +1,223 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// How long a worker that leaves lets its clients finish.
+const (
+	lingerIdle    = 15 * time.Second // an idle connection may still bring one request, whose answer closes it
+	lingerStreams = 5 * time.Minute
+	stopStreams   = 5 * time.Second
+)
+
+// worker serves on the sockets that it inherits.
+type worker struct {
+	plane   *plane
+	control *control
+	log     *slog.Logger
+	started time.Time
+	holder  atomic.Int64
+	leaving atomic.Bool
+	servers []*http.Server
+	api     *http.Server
+	lists   map[string][]net.Listener
+	status  io.Writer
+}
+
+// work runs a worker until it is told to end.
+func work(o options) error {
+	logger, _, err := o.logger()
+	if err != nil {
+		return err
+	}
+	files, err := inherited()
+	if err != nil {
+		return err
+	}
+	start, status := fileOf(files, nameGo), fileOf(files, nameStatus)
+	if start == nil || status == nil {
+		return errors.New("a worker is started by its holder")
+	}
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGUSR2)
+	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGPIPE)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	w, err := newWorker(ctx, o, logger, files)
+	if err != nil {
+		return err
+	}
+	w.status = status
+	w.say(sayWarm)
+	if _, err := io.ReadFull(start, make([]byte, 1)); err != nil {
+		return nil // the holder changed its mind
+	}
+	if err := w.control.restore(); err != nil {
+		logger.Error("the last table cannot be read: no route until it is put again", "error", err)
+	}
+	w.serve()
+	w.say(sayServing)
+	go w.tick(ctx)
+	go func() {
+		_, _ = io.Copy(io.Discard, start) // ends with the holder
+		w.holder.Store(0)
+	}()
+	return w.leave(<-signals)
+}
+
+func newWorker(ctx context.Context, o options, logger *slog.Logger, files []socket) (*worker, error) {
+	trusted, err := o.networks()
+	if err != nil {
+		return nil, err
+	}
+	p := &plane{
+		Upstream: newNetUpstream(), Trusted: trusted, Silent: o.silent,
+		quiet: log.New(io.Discard, "", 0), // what clients do wrong is theirs; what instances do wrong is counted
+	}
+	w := &worker{plane: p, log: logger, started: time.Now(), lists: map[string][]net.Listener{}}
+	w.holder.Store(int64(os.Getppid()))
+	for _, name := range []string{nameControl, nameHTTP, nameHTTPS} {
+		if w.lists[name], err = listenersOf(files, name); err != nil {
+			return nil, err
+		}
+	}
+	if o.certs != "" && len(w.lists[nameHTTPS]) > 0 {
+		p.Certs = &certs{dir: o.certs}
+		if _, port, err := net.SplitHostPort(w.lists[nameHTTPS][0].Addr().String()); err == nil && port != "443" {
+			p.Certs.suffix = ":" + port
+		}
+		if err := p.Certs.reload(); err != nil {
+			logger.Error("certificates", "error", err)
+		}
+	}
+	w.control = newControl(ctx, p, o.table, newLedger(newID(8)), logger)
+	return w, nil
+}
+
+func (w *worker) say(word byte) {
+	_, _ = w.status.Write([]byte{word}) // a holder that is gone hears nothing
+}
+
+// serve takes connections on every socket.
+func (w *worker) serve() {
+	w.api = &http.Server{Handler: w.control.handler(w.health), ReadHeaderTimeout: headWithin}
+	for _, ln := range w.lists[nameControl] {
+		go func() { _ = w.api.Serve(ln) }() // ends when the worker leaves
+	}
+	plain := newServer(w.polite(w.plane.users(false)), w.plane.quiet)
+	w.servers = append(w.servers, plain)
+	for _, ln := range w.lists[nameHTTP] {
+		go func() { _ = plain.Serve(&strictListener{ln}) }()
+	}
+	if w.plane.Certs == nil {
+		return
+	}
+	secure := newServer(w.polite(w.plane.users(true)), w.plane.quiet)
+	w.servers = append(w.servers, secure)
+	for _, ln := range w.lists[nameHTTPS] {
+		go w.serveTLS(secure, ln)
+	}
+}
+
+// polite lets clients of a leaving worker know that the next request needs a new connection.
+func (w *worker) polite(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if w.leaving.Load() && r.ProtoMajor == 1 {
+			rw.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(rw, r)
+	})
+}
+
+func (w *worker) tick(ctx context.Context) {
+	every := time.NewTicker(tickEvery)
+	defer every.Stop()
+	look := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-every.C:
+			w.control.tick(now)
+			if w.plane.Certs != nil && now.Sub(look) >= certsEvery {
+				look = now
+				if err := w.plane.Certs.reload(); err != nil {
+					w.log.Error("certificates", "error", err)
+				}
+			}
+		}
+	}
+}
+
+// leave ends the worker. On a hand-over (USR2) connections that are open may still bring their last request; on a stop
+// they end with their present one.
+func (w *worker) leave(s os.Signal) error {
+	handOver := s == syscall.SIGUSR2
+	w.leaving.Store(true)
+	for _, list := range w.lists {
+		for _, ln := range list {
+			_ = ln.Close() // the holder keeps the socket itself
+		}
+	}
+	w.control.mu.Lock() // a change that is being made comes to its end; after it nobody changes the table here
+	_ = w.api.Close()   // whoever waits for an answer asks the next worker
+	w.say(sayReleased)
+	streams := stopStreams
+	if handOver {
+		time.Sleep(lingerIdle)
+		streams = lingerStreams
+	}
+	rels := make([]*release, 0, len(w.control.releases))
+	for _, r := range w.control.releases {
+		rels = append(rels, r)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), streams+drainGrace+drainJitter+keptFor)
+	defer cancel()
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		for _, s := range w.servers {
+			_ = s.Shutdown(ctx) // past its time the connections end with the process
+		}
+	}()
+	_ = waitFor(ctx, streams, func() bool { return len(streamsOn(rels, "")) == 0 })
+	if endStreams(rels, "", drainJitter) > 0 {
+		_ = waitFor(ctx, drainJitter+drainGrace, func() bool { return len(streamsOn(rels, "")) == 0 })
+	}
+	select {
+	case <-over:
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+func (w *worker) health() Health {
+	h := Health{
+		Boot: w.control.ledger.boot, PID: os.Getpid(), Holder: int(w.holder.Load()), Started: w.started.UTC(),
+		Routes: len(w.plane.table.Load().routes),
+	}
+	for _, ln := range w.lists[nameHTTP] {
+		h.HTTP = append(h.HTTP, ln.Addr().String())
+	}
+	for _, ln := range w.lists[nameHTTPS] {
+		h.HTTPS = append(h.HTTPS, ln.Addr().String())
+	}
+	w.control.mu.Lock()
+	defer w.control.mu.Unlock()
+	if w.control.unsaved != nil {
+		h.TableError = w.control.unsaved.Error()
+	}
+	return h
+}
