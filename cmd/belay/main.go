@@ -1,0 +1,12 @@
+// Command belay delivers commits of an application to production, and takes them back when they hurt users.
+package main
+
+import (
+	"os"
+
+	"github.com/belay-cd/belay/internal/cli"
+)
+
+func main() {
+	os.Exit(cli.Main(os.Args[1:], cli.Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}, cli.Commands{}))
+}

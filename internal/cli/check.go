@@ -1,0 +1,133 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/belay-cd/belay/internal/config"
+)
+
+type checkOptions struct {
+	files  []string
+	strict bool
+}
+
+func checkCommand(s *session) *cobra.Command {
+	var o checkOptions
+	cmd := &cobra.Command{
+		Use: "check [FILE…]", Short: "Say everything that is wrong with belay.yaml",
+		Long: `check reads belay.yaml (or each FILE) and prints every finding with its place and a hint. It asks no server.
+A key whose function comes with a later version is accepted and named "not in force yet".
+
+Exit codes
+  0 right · 2 errors in the file, or with --strict warnings`,
+		RunE: func(_ *cobra.Command, args []string) error {
+			o.files = args
+			return o.run(s)
+		},
+	}
+	cmd.Flags().BoolVar(&o.strict, "strict", false, "warnings count as errors")
+	return cmd
+}
+
+func (o checkOptions) run(s *session) error {
+	if len(o.files) == 0 {
+		p, err := s.project()
+		if err != nil && p.dir == "" {
+			return err
+		}
+		o.files = []string{filepath.Join(p.dir, config.FileName)}
+	}
+	failed := false
+	for _, name := range o.files {
+		bad, err := o.one(s, name)
+		if err != nil {
+			return err
+		}
+		failed = failed || bad
+	}
+	if failed {
+		return exit(exitUsage)
+	}
+	return nil
+}
+
+// one checks one file and reports whether it is wrong.
+func (o checkOptions) one(s *session, name string) (failed bool, err error) {
+	if !filepath.IsAbs(name) {
+		name = filepath.Join(s.dir, name)
+	}
+	file, findings, err := load(name)
+	if err != nil {
+		return true, err
+	}
+	shown := s.shown(name)
+	for i := range findings {
+		findings[i].File = shown
+	}
+	s.annotate("", findings)
+	failed = config.Failed(findings, o.strict)
+	if s.json {
+		for _, f := range findings {
+			if err := s.document(f); err != nil {
+				return failed, err
+			}
+		}
+		return failed, nil
+	}
+	if !s.quiet || failed {
+		if err := config.Format(s.stdio.Out, findings, s.colored(s.stdio.Out)); err != nil {
+			return failed, err
+		}
+	}
+	if failed || s.quiet {
+		return failed, nil
+	}
+	return failed, s.say(right1(shown, file, findings) + "\n")
+}
+
+// shown is how a file is named in findings: from the folder where the command runs, if it lies in it.
+func (s *session) shown(name string) string {
+	if rel, err := filepath.Rel(s.dir, name); err == nil && !strings.HasPrefix(rel, "..") {
+		return filepath.ToSlash(rel)
+	}
+	return name
+}
+
+// load reads and checks a file. Under its usual name it is held against the folder around it.
+func load(name string) (*config.File, []config.Finding, error) {
+	if filepath.Base(name) == config.FileName {
+		return config.Load(filepath.Dir(name), config.Options{})
+	}
+	src, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, usage("%s: no such file", name).WithHint("belay init writes %s", config.FileName)
+	}
+	if err != nil {
+		return nil, nil, usage("%w", err)
+	}
+	file, findings := config.Parse(name, src, config.Options{})
+	return file, findings, nil
+}
+
+// right1 is the line about a file without errors.
+func right1(name string, f *config.File, findings []config.Finding) string {
+	warnings := int64(0)
+	for _, x := range findings {
+		if x.Severity == config.Warning {
+			warnings++
+		}
+	}
+	text := fmt.Sprintf("%s is right: %s, 2 environments, %s, %s", name, plural(int64(len(f.Roles)), "role", "roles"),
+		f.Rollout.Strategy, plural(int64(len(f.Verify.Checks)), "check", "checks"))
+	if warnings > 0 {
+		text += "; " + plural(warnings, "warning", "warnings") + " above"
+	}
+	return text
+}

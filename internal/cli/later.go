@@ -1,0 +1,43 @@
+package cli
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/belay-cd/belay/internal/domain"
+)
+
+// later is the answer of what this version does not do yet.
+func later(what string) *domain.Error {
+	return usage("%s: not in this version yet", what)
+}
+
+// laterCommands answer verbs that people know from the documentation and this version does not have. They are hidden from
+// the list of commands, and take any arguments so that the answer is always the same.
+func laterCommands() []*cobra.Command {
+	var commands []*cobra.Command
+	for _, name := range []string{
+		"approve", "reject", "install", "remove", "backup", "restore", "audit", "migrate", "secret", "simulate", "demo",
+	} {
+		commands = append(commands, &cobra.Command{
+			Use: name, Hidden: true, DisableFlagParsing: true, Short: "Not in this version yet",
+			RunE: func(*cobra.Command, []string) error { return later(name) },
+		})
+	}
+	return commands
+}
+
+func testCommand(*session) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "test [REF]", Short: "Build and test a change before its merge (not in force yet)", Args: atMost(1),
+		Long: `test will run the stages build and test alone. It is not in force yet: ship runs the whole pyramid.
+
+Exit codes
+  2 not in force yet`,
+		RunE: func(*cobra.Command, []string) error {
+			return usage("test: not in force yet").WithHint("belay ship runs all levels before anything is deployed")
+		},
+	}
+	cmd.Flags().String("level", "", "only this `LEVEL`")
+	cmd.Flags().Bool("all", false, "all levels, also those the change does not touch")
+	return cmd
+}

@@ -1,0 +1,136 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/belay-cd/belay/internal/domain"
+	"github.com/belay-cd/belay/internal/web"
+)
+
+// plan draws what would happen if a commit were shipped now.
+func (v view) plan(p web.PlanView) string {
+	var b strings.Builder
+	stable := "no stable in production yet: a first delivery"
+	if p.Stable != "" {
+		stable = "stable in production: " + domain.ShortCommit(p.Stable)
+		if p.Delivery != 0 {
+			stable += fmt.Sprintf(" #%d", p.Delivery)
+		}
+	}
+	b.WriteString(ends(fmt.Sprintf("%s %s, if it were shipped now", p.App, domain.ShortCommit(p.Commit)), stable, v.width) + "\n")
+	for _, row := range p.Rows {
+		for i, l := range wrap(clean(row.Summary), v.width-2-nameColumn) {
+			name := ""
+			if i == 0 {
+				name = string(row.Stage)
+			}
+			b.WriteString(strings.TrimRight("  "+pad(name, nameColumn)+l, " ") + "\n")
+		}
+		v.planSteps(&b, row.Steps)
+	}
+	if p.Earliest > 0 {
+		fmt.Fprintf(&b, "at the earliest done in %s%s\n", took(seconds(p.Earliest)), prefixed(" · ", clean(p.Rollback)))
+	} else if p.Rollback != "" {
+		b.WriteString(clean(p.Rollback) + "\n")
+	}
+	loosened := "nothing"
+	if len(p.Loosened) > 0 {
+		loosened = clean(strings.Join(p.Loosened, "; "))
+	}
+	if p.Parity != "" {
+		fmt.Fprintf(&b, "parity   %s    ", clean(p.Parity))
+	}
+	fmt.Fprintf(&b, "loosened by this commit: %s\n", loosened)
+	for _, n := range p.NotInForce {
+		b.WriteString(v.paint.yellow("not in force yet: ") + clean(n) + "\n")
+	}
+	if p.Refused != "" {
+		b.WriteString(v.paint.red("it would be refused: "+clean(p.Refused)) + "\n")
+	}
+	b.WriteString("nothing was touched\n")
+	return b.String()
+}
+
+// planSteps draws the numbered steps of a rollout.
+func (v view) planSteps(b *strings.Builder, steps []web.PlanStep) {
+	what := 20
+	for _, s := range steps {
+		what = max(what, size(s.What))
+	}
+	what = min(what, 40)
+	for i, s := range steps {
+		row := strings.Repeat(" ", 2+nameColumn) + pad(fmt.Sprintf("%d", i+1), 3) + pad(s.Verb, 8) + pad(clean(s.What), what+3) + clean(s.Detail)
+		b.WriteString(strings.TrimRight(row, " ") + "\n")
+	}
+}
+
+// rollback draws what a rollback did.
+func (v view) rollback(r domain.RollbackResult) string {
+	var b strings.Builder
+	from, to := domain.ShortCommit(r.From), domain.ShortCommit(r.To)
+	fmt.Fprintf(&b, "%s %s: %s -> %s\n", r.App, r.Environment, from, to)
+	if !r.Warm {
+		fmt.Fprintf(&b, "  %s was not warm: it was started first\n", to)
+	}
+	facts := []string{"traffic moved in " + took(seconds(r.Moved))}
+	if r.LastRequest > 0 {
+		facts = append(facts, fmt.Sprintf("last request on %s after %s", from, took(seconds(r.LastRequest))))
+	}
+	facts = append(facts, plural(r.Failed, "request", "requests")+" failed")
+	b.WriteString("  " + strings.Join(facts, " · ") + "\n")
+	open := ""
+	if r.Open > 0 {
+		open = fmt.Sprintf(" (%s)", plural(int64(r.Open), "open request", "open requests"))
+	}
+	fmt.Fprintf(&b, "  %s drains%s, then retires\n", from, open)
+	said := clean(r.Sentence)
+	switch {
+	case said == "":
+		said = "rolled back"
+	case !strings.HasPrefix(strings.ToLower(said), "rolled back"):
+		said = "rolled back. " + said
+	}
+	for _, l := range wrap(said, v.width) {
+		b.WriteString(l + "\n")
+	}
+	return b.String()
+}
+
+// explanation draws why a delivery ended as it did.
+func (v view) explanation(e domain.Explanation) string {
+	var b strings.Builder
+	number := fmt.Sprintf("#%d", e.Delivery)
+	said := clean(e.Sentence)
+	if !strings.HasPrefix(said, number) {
+		said = number + " " + said
+	}
+	for _, l := range wrap(said, v.width) {
+		b.WriteString(l + "\n")
+	}
+	for _, l := range e.Lines {
+		b.WriteString(strings.TrimRight("  "+cleanIndented(l), " ") + "\n")
+	}
+	switch {
+	case e.Replayed && e.Same:
+		b.WriteString(orElse(clean(e.Detail), "replayed: the same verdict") + "\n")
+	case e.Replayed:
+		b.WriteString(v.paint.red(orElse(clean(e.Detail), "replayed: another verdict")) + "\n")
+	default:
+		b.WriteString(orElse(clean(e.Detail), "not replayed: there were no ticks to replay") + "\n")
+	}
+	return b.String()
+}
+
+// cleanIndented cleans a line whose leading spaces matter.
+func cleanIndented(l string) string {
+	trimmed := strings.TrimLeft(l, " ")
+	return l[:len(l)-len(trimmed)] + clean(trimmed)
+}
+
+func orElse(s, other string) string {
+	if s == "" {
+		return other
+	}
+	return s
+}

@@ -1,0 +1,143 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/belay-cd/belay/internal/domain"
+)
+
+// details draws all that is known of one stage, beneath its row.
+func (v view) details(s domain.StageRecord) []string {
+	var lines []string
+	add := func(state domain.DeliveryState, name, text string) {
+		row := "      " + v.paint.state(state, pad(name, nameColumn-4)) + strings.TrimSpace(clean(text))
+		lines = append(lines, row)
+	}
+	for _, l := range s.Levels {
+		add(levelState(l.State), l.Level, levelText(l))
+	}
+	for _, step := range s.Steps {
+		text := words(step.State)
+		if step.Started != nil && step.Ended != nil {
+			text += "  " + took(max(0, step.Ended.Sub(*step.Started)))
+		}
+		name := stepText(step)
+		for _, more := range []string{step.Verdict, step.Message} {
+			if more != "" {
+				text += "  " + more
+			}
+		}
+		lines = append(lines, "      "+v.paint.state(step.State, pad(name, 26))+"  "+clean(text))
+	}
+	for _, c := range s.Checks {
+		text := c.State
+		if c.Took > 0 {
+			text += "  " + took(seconds(c.Took))
+		}
+		if c.Message != "" {
+			text += "  " + c.Message
+		}
+		add(checkState(c.State), c.Name, text)
+	}
+	for _, n := range s.Notes {
+		for i, l := range wrap(clean(n), v.width-12) {
+			if i == 0 {
+				l = "note  " + l
+			} else {
+				l = "      " + l
+			}
+			lines = append(lines, "      "+v.paint.faint(l))
+		}
+	}
+	return lines
+}
+
+func levelState(s string) domain.DeliveryState {
+	switch s {
+	case "done":
+		return domain.DoneState
+	case "failed":
+		return domain.FailedState
+	default:
+		return domain.WaitingState
+	}
+}
+
+func checkState(s string) domain.DeliveryState {
+	switch s {
+	case "passed":
+		return domain.DoneState
+	case "failed":
+		return domain.FailedState
+	default:
+		return domain.WaitingState
+	}
+}
+
+// levelText says what a level of the pyramid counted.
+func levelText(l domain.LevelRecord) string {
+	if l.State == "none" {
+		return "none: " + l.Reason
+	}
+	parts := []string{l.State}
+	if l.Counted {
+		parts = append(parts, count(int64(l.Passed))+" passed")
+		if l.Failed > 0 {
+			parts = append(parts, count(int64(l.Failed))+" failed")
+		}
+		if l.Skipped > 0 {
+			parts = append(parts, count(int64(l.Skipped))+" skipped")
+		}
+	} else if l.State != "uncounted" {
+		parts = append(parts, "uncounted")
+	}
+	if l.Took > 0 {
+		parts = append(parts, took(seconds(l.Took)))
+	}
+	if l.Slowest != "" {
+		parts = append(parts, fmt.Sprintf("slowest %s %s", l.Slowest, took(seconds(l.SlowTook))))
+	}
+	if l.Reason != "" {
+		parts = append(parts, l.Reason)
+	}
+	return strings.Join(parts, " · ")
+}
+
+// lists draws gates, checklist, what the commit loosened, and what is not in force.
+func (v view) lists(d domain.Delivery) []string {
+	var lines []string
+	for _, g := range d.Gates {
+		lines = append(lines, "  "+pad("gate "+g.Name, nameColumn+8)+g.State+prefixed("  ", clean(g.Detail)))
+	}
+	for _, c := range d.Checklist {
+		ok := v.paint.green("ok")
+		if !c.OK {
+			ok = v.paint.red("no")
+		}
+		lines = append(lines, "  "+pad("checklist", nameColumn)+ok+"  "+clean(c.Item)+prefixed(": ", clean(c.Detail)))
+	}
+	loosened := "nothing"
+	if len(d.Loosened) > 0 {
+		loosened = clean(strings.Join(d.Loosened, "; "))
+	}
+	lines = append(lines, "  "+pad("loosened", nameColumn)+loosened)
+	for _, n := range d.NotInForce {
+		lines = append(lines, "  "+pad("not in force yet", nameColumn)+clean(n))
+	}
+	if d.Digest != "" {
+		lines = append(lines, "  "+pad("artifact", nameColumn)+d.Digest)
+	}
+	if d.URL != "" {
+		lines = append(lines, "  "+pad("url", nameColumn)+clean(d.URL))
+	}
+	return lines
+}
+
+// prefixed is text after a prefix, or nothing.
+func prefixed(prefix, text string) string {
+	if text == "" {
+		return ""
+	}
+	return prefix + text
+}

@@ -1,0 +1,121 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/belay-cd/belay/internal/domain"
+)
+
+// utc writes the time of a plain line.
+func utc(t time.Time) string { return t.UTC().Format("15:04:05Z") }
+
+// changesRow reports whether an event of this type changes what the rows of a delivery say for good.
+func changesRow(kind string) bool {
+	switch kind {
+	case "stage.done", "stage.failed", "gate.waiting", "gate.refused":
+		return true
+	}
+	return strings.HasPrefix(kind, "delivery.") && kind != "delivery.started"
+}
+
+// plain writes an event as one line, "" when it is no fact for people. The end of a delivery is not among them: it is told
+// from what was observed.
+func plain(e domain.Event, d domain.Delivery) string {
+	said, _ := e.Data["sentence"].(string)
+	said = clean(said)
+	switch e.Type {
+	case "delivery.started":
+		return fmt.Sprintf("%s %s #%d %s started by %s%s\n", utc(e.At), d.App, d.Number, domain.ShortCommit(d.Commit),
+			clean(orElse(d.ShippedBy, orElse(d.Author, "nobody known"))), prefixed(": ", clean(d.URL)))
+	case "stage.done", "stage.failed":
+		return plainStage(e, d, said)
+	case "gate.waiting", "gate.refused", "rollout.verdict", "rollout.breach", "check.failed", "instance.unhealthy":
+		_, word, _ := strings.Cut(e.Type, ".")
+		return plainRow(e, d, told(word, orElse(said, fact(e))))
+	case "rollout.rolled_back":
+		return plainRow(e, d, told("rolled back", said))
+	case "rollout.shifted":
+		return plainRow(e, d, orElse(said, shifted(e)))
+	}
+	return ""
+}
+
+// told is a word and what was said, without saying the word twice.
+func told(word, said string) string {
+	switch {
+	case said == "":
+		return word
+	case strings.HasPrefix(strings.ToLower(said), word):
+		return said
+	default:
+		return word + ": " + said
+	}
+}
+
+// fact makes a sentence of the data of an event that has none.
+func fact(e domain.Event) string {
+	for _, key := range []string{"message", "reason", "verdict", "name", "instance"} {
+		if text, ok := e.Data[key].(string); ok && text != "" {
+			return clean(text)
+		}
+	}
+	return ""
+}
+
+func shifted(e domain.Event) string {
+	weight, ok := number(e, "weight")
+	if !ok {
+		return "shifted"
+	}
+	text := percent(weight)
+	if hold, ok := number(e, "hold"); ok && hold > 0 {
+		text += " for " + compact(seconds(hold))
+	}
+	return text
+}
+
+func number(e domain.Event, key string) (float64, bool) {
+	f, ok := e.Data[key].(float64)
+	return f, ok
+}
+
+func plainRow(e domain.Event, d domain.Delivery, text string) string {
+	where := string(e.Stage)
+	if where == "" {
+		where = d.App
+	}
+	return fmt.Sprintf("%s %s%s\n", utc(e.At), pad(where, nameColumn), text)
+}
+
+// plainStage writes the row of a stage that ended: its state, how long it took, and what came of it.
+func plainStage(e domain.Event, d domain.Delivery, said string) string {
+	state := "done"
+	if e.Type == "stage.failed" {
+		state = "failed"
+	}
+	for _, s := range d.Stages {
+		if s.Name != e.Stage || !s.State.Final() {
+			continue
+		}
+		state = words(s.State)
+		if s.Started != nil && s.Ended != nil {
+			state += " " + compact(max(0, s.Ended.Sub(*s.Started)))
+		}
+		said = orElse(clean(s.Summary), said)
+		if s.Name == domain.Build && s.State == domain.DoneState && said == "" {
+			said = shortDigest(d.Digest)
+		}
+		break
+	}
+	return plainRow(e, d, strings.TrimSpace(state+" "+said))
+}
+
+// plainEnd writes the last line of a delivery.
+func plainEnd(d domain.Delivery, now time.Time) string {
+	if d.Ended != nil {
+		now = *d.Ended
+	}
+	return fmt.Sprintf("%s %s\n", utc(now), clean(sentence(d)))
+}

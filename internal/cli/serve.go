@@ -1,0 +1,61 @@
+package cli
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+)
+
+// ServeOptions are the flags of belay serve.
+type ServeOptions struct {
+	Data   string // data folder, absolute
+	HTTP   string // address of the plain traffic listener, "" for none
+	HTTPS  string // address of the TLS traffic listener, "" for none
+	Listen string // address of the API over TCP, "" for none; the socket is always there
+	Certs  string // folder of certificate files, "" for none
+	Demo   bool   // times below the usual bounds are accepted
+	// Version of the program.
+	Version string
+	// Out takes the lines for people, Err everything else.
+	Out, Err io.Writer
+}
+
+func serveCommand(s *session) *cobra.Command {
+	o := ServeOptions{Out: s.stdio.Out, Err: s.stdio.Err}
+	cmd := &cobra.Command{
+		Use: "serve", Short: "Run the server of this machine", Args: atMost(0),
+		Long: `serve runs the control plane: API, deliveries, guard. The proxy and the apps are processes of their own and outlive it.
+A second one on the same data folder is refused.
+
+Exit codes
+  0 stopped · 1 could not start · 2 wrong flags, or the folder is in use`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if s.commands.Serve == nil {
+				return later("serve")
+			}
+			if o.Data == "" {
+				o.Data = s.dataFolder()
+			}
+			data, err := filepath.Abs(o.Data)
+			if err != nil {
+				return usage("--data: %w", err)
+			}
+			o.Data, o.Version = data, s.version()
+			return s.commands.Serve(cmd.Context(), o)
+		},
+	}
+	plain, tls := ":80", ":443"
+	if os.Geteuid() != 0 {
+		plain, tls = ":8080", ":8443"
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&o.Data, "data", "", "data `FOLDER`; else BELAY_DATA, else /var/lib/belay (ordinary users: ~/.local/state/belay)")
+	flags.StringVar(&o.HTTP, "http", plain, "`ADDRESS` for plain traffic to the apps")
+	flags.StringVar(&o.HTTPS, "https", tls, "`ADDRESS` for TLS traffic to the apps")
+	flags.StringVar(&o.Listen, "listen", "127.0.0.1:7070", "`ADDRESS` of the API over TCP, always with a token")
+	flags.StringVar(&o.Certs, "certs", "", "`FOLDER` with certificate files")
+	flags.BoolVar(&o.Demo, "demo", false, "accept times below their usual bounds, for trying things out")
+	return cmd
+}
