@@ -1,0 +1,272 @@
+// Package suite runs an app's pyramid of tests, cheapest level first, and counts what really ran. A level is green only
+// when its command and its report agree that it is.
+package suite
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/belay-cd/belay/internal/build/command"
+	"github.com/belay-cd/belay/internal/domain"
+)
+
+// Starter starts roles of the built artifact for a level that needs them. The URL reaches the first of them that listens;
+// it may be empty. Stop is called exactly once, with a context that outlives a cancelled delivery, and leaves nothing.
+type Starter interface {
+	Start(ctx context.Context, roles []string) (url string, stop func(context.Context) error, err error)
+}
+
+// Level is one level of the pyramid.
+type Level struct {
+	Name    string        `json:"name"` // unit, integration, e2e
+	Run     string        `json:"run,omitempty"`
+	None    string        `json:"none,omitempty"`   // why there are no such tests; instead of Run
+	Report  string        `json:"report,omitempty"` // glob of JUnit XML files in Dir; "": go test -json on stdout, if it is there
+	Start   []string      `json:"start,omitempty"`  // roles that must run beside it
+	Env     []string      `json:"env,omitempty"`    // KEY=value, added to the suite's
+	Timeout time.Duration `json:"timeout"`
+}
+
+// Request is what Run needs.
+type Request struct {
+	Dir    string   // the app's folder in the checkout
+	Env    []string // the whole environment, KEY=value, of every level
+	Levels []Level  // in the order to run them
+	Log    io.Writer
+}
+
+// State is how a level ended.
+type State string
+
+// The states of a level.
+const (
+	Passed State = "passed"
+	Failed State = "failed"
+	Gap    State = "gap"     // declared: there are no such tests
+	NotRun State = "not_run" // an earlier level failed
+)
+
+// Result is what a level came to.
+type Result struct {
+	Level    string        `json:"level"`
+	State    State         `json:"state"`
+	Counted  bool          `json:"counted"` // a report said how many tests ran
+	Passed   int           `json:"passed"`
+	Failed   int           `json:"failed"`
+	Skipped  int           `json:"skipped"`
+	Took     time.Duration `json:"took"`
+	Slowest  []Slow        `json:"slowest,omitempty"`
+	Failures []Failure     `json:"failures,omitempty"` // at most 50; Failed counts them all
+	Reason   string        `json:"reason,omitempty"`   // why it is not green, or the declared gap's reason
+	Warnings []string      `json:"warnings,omitempty"`
+}
+
+// Pyramid is what a suite came to.
+type Pyramid struct {
+	Levels   []Result `json:"levels"`
+	Warnings []string `json:"warnings,omitempty"` // about its shape
+}
+
+// Green reports whether every level passed or is a declared gap, and at least one passed.
+func (p Pyramid) Green() bool {
+	passed := false
+	for _, r := range p.Levels {
+		passed = passed || r.State == Passed
+		if r.State != Passed && r.State != Gap {
+			return false
+		}
+	}
+	return passed
+}
+
+// Red returns the level that stopped the suite, or nil.
+func (p Pyramid) Red() *Result {
+	for i := range p.Levels {
+		if p.Levels[i].State == Failed {
+			return &p.Levels[i]
+		}
+	}
+	return nil
+}
+
+// Suite runs levels.
+type Suite struct {
+	Runner  command.Runner
+	Starter Starter // needed only by levels with Start
+}
+
+// stopWithin is how long started roles have to stop.
+const stopWithin = 60 * time.Second
+
+// Run runs the levels in order until one is red; done is called after each, when it is not nil. A red level is no error:
+// an error means that the suite was cancelled.
+func (s *Suite) Run(ctx context.Context, req Request, done func(Result)) (Pyramid, error) {
+	var p Pyramid
+	red := false
+	for _, level := range req.Levels {
+		r := Result{Level: level.Name, State: NotRun, Reason: "an earlier level failed"}
+		switch {
+		case level.None != "":
+			r.State, r.Reason = Gap, level.None
+		case !red:
+			r = s.level(ctx, req, level)
+		}
+		if err := context.Cause(ctx); err != nil {
+			return p, err
+		}
+		red = red || r.State == Failed
+		p.Levels = append(p.Levels, r)
+		if done != nil {
+			done(r)
+		}
+	}
+	p.Warnings = shape(p.Levels)
+	return p, nil
+}
+
+// level runs one level and judges it.
+func (s *Suite) level(ctx context.Context, req Request, level Level) (r Result) {
+	began := time.Now()
+	r = Result{Level: level.Name, State: Failed}
+	defer func() { r.Took = time.Since(began) }()
+	env := append(append(slices.Clone(req.Env), "BELAY_LEVEL="+level.Name), level.Env...)
+	if len(level.Start) > 0 {
+		url, stop, err := s.start(ctx, level.Start)
+		if err != nil {
+			r.Reason = fmt.Sprintf("its roles did not start: %s", err)
+			return r
+		}
+		defer func() {
+			if err := stop(); err != nil {
+				r.Warnings = append(r.Warnings, fmt.Sprintf("a role did not stop cleanly: %s", err))
+			}
+		}()
+		env = append(env, "BELAY_URL="+url)
+	}
+	return s.command(ctx, req, level, env)
+}
+
+func (s *Suite) start(ctx context.Context, roles []string) (string, func() error, error) {
+	if s.Starter == nil {
+		return "", nil, domain.Errorf(domain.Failed, "nothing here can start roles")
+	}
+	url, stop, err := s.Starter.Start(ctx, roles)
+	if err != nil {
+		return "", nil, err
+	}
+	return url, func() error {
+		if stop == nil {
+			return nil
+		}
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWithin)
+		defer cancel()
+		return stop(ctx)
+	}, nil
+}
+
+func (s *Suite) command(ctx context.Context, req Request, level Level, env []string) Result {
+	r := Result{Level: level.Name, State: Failed}
+	argv, err := command.Argv(level.Run, env)
+	if err != nil {
+		r.Reason = err.Error()
+		return r
+	}
+	root, err := os.OpenRoot(req.Dir)
+	if err != nil {
+		r.Reason = err.Error()
+		return r
+	}
+	defer func() { _ = root.Close() }()
+	before, err := look(root, level.Report)
+	if err != nil {
+		r.Reason = fmt.Sprintf("report %s: %s", level.Report, err)
+		return r
+	}
+	log := req.Log
+	if log == nil {
+		log = io.Discard
+	}
+	log = &locked{w: log}
+	stdout := NewGoTest(log)
+	ended := s.Runner.Run(ctx, command.Cmd{
+		Dir: req.Dir, Argv: argv, Env: env, Stdout: stdout, Stderr: log, Purpose: level.Name, Timeout: level.Timeout,
+	})
+	t := tally{}
+	if level.Report == "" {
+		r.Counted = stdout.close()
+		t = stdout.t
+	} else {
+		stdout.close()
+		t, r.Counted, err = before.read(root, level.Report)
+	}
+	r.fill(t)
+	r.judge(ended, err)
+	return r
+}
+
+func (r *Result) fill(t tally) {
+	r.Passed, r.Failed, r.Skipped = t.Passed, t.Failed, t.Skipped
+	r.Slowest, r.Failures = t.Slowest, t.Failures
+	if t.flaky > 0 {
+		r.Warnings = append(r.Warnings, fmt.Sprintf("%s passed only when tried again", tests(t.flaky)))
+	}
+	if r.Skipped > 0 && r.Passed+r.Failed > 0 {
+		r.Warnings = append(r.Warnings, fmt.Sprintf("%s skipped", tests(r.Skipped)))
+	}
+}
+
+// judge decides from the command's end and from the report, which must agree.
+func (r *Result) judge(ended, report error) {
+	switch {
+	case ended != nil && r.Failed > 0:
+		r.Reason = fmt.Sprintf("%s failed", tests(r.Failed))
+		if _, ok := ended.(*command.ExitError); !ok { //nolint:errorlint // not wrapped by contract
+			r.Reason += "; " + ended.Error()
+		}
+	case ended != nil && r.Counted:
+		r.Reason = fmt.Sprintf("%s, though its report counts no failure", ended)
+	case ended != nil:
+		r.Reason = ended.Error()
+	case report != nil:
+		r.Reason = report.Error()
+	case r.Failed > 0:
+		r.Reason = fmt.Sprintf("the command exited 0, but its report counts %s as failed", tests(r.Failed))
+	case r.Counted && r.Passed == 0 && r.Skipped > 0:
+		r.Reason = fmt.Sprintf("0 tests ran: %s skipped", tests(r.Skipped))
+	case r.Counted && r.Passed == 0:
+		r.Reason = "0 tests ran"
+	default:
+		r.State = Passed
+		if !r.Counted {
+			r.Warnings = append(r.Warnings, "uncounted: no report says how many tests ran")
+		}
+	}
+}
+
+func tests(n int) string {
+	if n == 1 {
+		return "1 test"
+	}
+	return fmt.Sprintf("%d tests", n)
+}
+
+// shape warns about a pyramid that stands on its head, and about levels that say nothing.
+func shape(levels []Result) []string {
+	var warnings []string
+	for i, upper := range levels {
+		if upper.State == Gap {
+			warnings = append(warnings, fmt.Sprintf("no %s tests: %s", upper.Level, upper.Reason))
+		}
+		for _, lower := range levels[:i] {
+			if upper.Counted && lower.Counted && upper.Passed+upper.Failed > lower.Passed+lower.Failed {
+				warnings = append(warnings, fmt.Sprintf("the pyramid is upside down: %d %s tests on %d %s tests",
+					upper.Passed+upper.Failed, upper.Level, lower.Passed+lower.Failed, lower.Level))
+			}
+		}
+	}
+	return warnings
+}

@@ -1,0 +1,108 @@
+package suite
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+const (
+	maxFailures = 50      // failures kept with their output; all are counted
+	maxSlowest  = 10      // slowest tests kept
+	maxOutput   = 8 << 10 // bytes of output kept per failure
+)
+
+// Failure is one failed test.
+type Failure struct {
+	Name    string `json:"name"`
+	Message string `json:"message"`
+	Output  string `json:"output,omitempty"` // its end, at most 8 KiB
+}
+
+// Slow is one of the slowest tests.
+type Slow struct {
+	Name string        `json:"name"`
+	Took time.Duration `json:"took"`
+}
+
+// tally adds up tests.
+type tally struct {
+	Passed, Failed, Skipped int
+	flaky                   int
+	Slowest                 []Slow
+	Failures                []Failure
+}
+
+func (t *tally) fail(f Failure) {
+	t.Failed++
+	if len(t.Failures) == maxFailures {
+		return
+	}
+	f.Name, f.Message, f.Output = cut(clean(f.Name), 500), cut(clean(f.Message), 1000), last(clean(f.Output), maxOutput)
+	t.Failures = append(t.Failures, f)
+}
+
+func (t *tally) slow(name string, took time.Duration) {
+	if took <= 0 || len(t.Slowest) == maxSlowest && took <= t.Slowest[maxSlowest-1].Took {
+		return
+	}
+	t.Slowest = append(t.Slowest, Slow{cut(clean(name), 500), took})
+	slices.SortStableFunc(t.Slowest, func(a, b Slow) int { return cmp.Compare(b.Took, a.Took) })
+	t.Slowest = t.Slowest[:min(len(t.Slowest), maxSlowest)]
+}
+
+func (t *tally) add(o tally) {
+	t.Passed += o.Passed
+	t.Skipped += o.Skipped
+	t.flaky += o.flaky
+	unkept := o.Failed - len(o.Failures)
+	for _, f := range o.Failures {
+		t.fail(f)
+	}
+	t.Failed += unkept
+	for _, s := range o.Slowest {
+		t.slow(s.Name, s.Took)
+	}
+}
+
+// ran is how many tests really ran.
+func (t *tally) ran() int { return t.Passed + t.Failed }
+
+// tail keeps the end of a text.
+type tail struct{ b []byte }
+
+func (t *tail) add(s string) {
+	t.b = append(t.b, s...)
+	if len(t.b) > 2*maxOutput {
+		t.b = append(t.b[:0], t.b[len(t.b)-maxOutput:]...)
+	}
+}
+
+func (t *tail) String() string { return last(string(t.b), maxOutput) }
+
+// cut keeps the beginning of s, at most n bytes of it.
+func cut(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n] + "…"
+}
+
+// last keeps the end of s, at most n bytes of it.
+func last(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	from := len(s) - n
+	for from < len(s) && !utf8.RuneStart(s[from]) {
+		from++
+	}
+	return "…" + s[from:]
+}
+
+func clean(s string) string { return strings.ToValidUTF8(s, "?") }
