@@ -140,3 +140,15 @@ func stopOrphan(ctx context.Context, dir string) error {
 	state.Phase = Ended
 	return WriteJSON(filepath.Join(dir, stateFile), state)
 }
+
+// HasSpec reports whether dir says what to run.
+func HasSpec(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, specFile))
+	return err == nil && !Stopping(dir)
+}
+
+// Stopping reports whether the instance in dir was asked to end for good.
+func Stopping(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, stopFile))
+	return err == nil
+}

@@ -1,0 +1,92 @@
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/belay-cd/belay/internal/domain"
+	"github.com/belay-cd/belay/internal/supervise"
+)
+
+// Stdio is what a one-off command reads and writes. Nil is nothing.
+type Stdio struct {
+	In  io.Reader
+	Out io.Writer
+	Err io.Writer
+}
+
+// Exec runs one command in the release, the environment and the walls of an instance, and returns its exit code. Extra
+// variables win. When ctx ends, the command and all that it started are killed.
+func (d *Driver) Exec(ctx context.Context, inst domain.Instance, command string, stdio Stdio, extra map[string]string) (int, error) {
+	if err := checkNames(inst.InstanceID); err != nil {
+		return 0, err
+	}
+	c, err := d.confinement(ctx, inst)
+	if err != nil {
+		return 0, err
+	}
+	parent := d.folder(inst.InstanceID)
+	if err := os.MkdirAll(parent, 0o711); err != nil {
+		return 0, err
+	}
+	dir, err := os.MkdirTemp(parent, "exec-")
+	if err != nil {
+		return 0, err
+	}
+	defer os.RemoveAll(dir) //nolint:errcheck // what is left is found and removed with the instance
+	if err := os.Chmod(dir, 0o711); err != nil {
+		return 0, err
+	}
+	spec, err := c.command(dir, d.instance(inst.InstanceID).portNow(), command, extra)
+	if err != nil {
+		return 0, err
+	}
+	group, _ := supervise.NewGroup(d.groupOf(inst.InstanceID)+"."+filepath.Base(dir),
+		supervise.Limits{Memory: inst.Workload.Memory, CPU: inst.Workload.CPU, PIDs: maxPIDs})
+	defer group.Remove()
+	spec.Cgroups = group.Dirs()
+	spec.OwnPIDs = true
+	cmd, err := d.cfg.Sandbox.Command(ctx, spec)
+	if err != nil {
+		return 0, err
+	}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdio.In, stdio.Out, stdio.Err
+	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
+	cmd.WaitDelay = time.Second // for pipes that something outside still holds
+	err = cmd.Start()
+	for _, f := range cmd.ExtraFiles {
+		_ = f.Close()
+	}
+	if err != nil {
+		return 0, fmt.Errorf("run %s: %w", command, err)
+	}
+	err = cmd.Wait()
+	clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	_ = group.Kill(clean) // with an init of its own nothing should be left
+	if ctx.Err() != nil {
+		return 0, context.Cause(ctx)
+	}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		if status := exit.ProcessState.ExitCode(); status >= 0 {
+			return status, nil
+		}
+		return 128 + int(unix.SIGKILL), nil
+	}
+	return 0, err
+}
+
+func (it *instance) portNow() int {
+	it.mu.Lock()
+	defer it.mu.Unlock()
+	return it.port
+}
