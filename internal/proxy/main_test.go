@@ -198,3 +198,10 @@ func eventually(t testing.TB, within time.Duration, what string, ok func() bool)
 		time.Sleep(5 * time.Millisecond)
 	}
 }
+
+func signalHolder(t testing.TB, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGUSR2); err != nil {
+		t.Fatal(err)
+	}
+}
