@@ -23,6 +23,22 @@ func TestBuiltIn(t *testing.T) {
 	}
 }
 
+// A queue that begins to move while the check looks makes progress.
+func TestJobsProgressWaits(t *testing.T) {
+	progress := check.BuiltIn(domain.Workload{Role: "worker", Jobs: &domain.Jobs{Done: "d"}})[1]
+	asked := 0
+	lookup := func(name string) (float64, bool) {
+		if name == "jobs_lag" {
+			return 5, true
+		}
+		asked++
+		return float64(asked - 1), true
+	}
+	if res := one(t, &check.Runner{}, progress, check.Target{Traffic: true, Lookup: lookup}); res.State != check.Passed || res.Attempts != 2 {
+		t.Errorf("%+v", res)
+	}
+}
+
 func TestJobsProgress(t *testing.T) {
 	progress := check.BuiltIn(domain.Workload{Role: "worker", Jobs: &domain.Jobs{Done: "d"}})[1]
 	progress.Timeout = 30 * time.Millisecond

@@ -319,8 +319,10 @@ func TestMessagesAreMasked(t *testing.T) {
 	}))
 	defer srv.Close()
 	r := &check.Runner{Exec: shell{}, Mask: func(s string) string { return strings.ReplaceAll(s, secret, "[redacted]") }}
-	for _, c := range []check.Check{{HTTP: &check.HTTP{Path: "/"}}, {Run: "echo " + secret + "; exit 1"}} {
-		if res := one(t, r, c, check.Target{URL: srv.URL}); strings.Contains(res.Message, "s3cr3t") || res.State != check.Failed {
+	for _, c := range []check.Check{{HTTP: &check.HTTP{Path: "/"}}, {Run: "echo " + secret + "; exit 1"},
+		// The beginning is cut off in the middle of the value.
+		{Run: "printf " + secret + "; head -c 2043 /dev/zero | tr '\\0' y; exit 1"}} {
+		if res := one(t, r, c, check.Target{URL: srv.URL}); strings.Contains(res.Message, "s3cr3t") || strings.Contains(res.Message, " value") || res.State != check.Failed {
 			t.Errorf("%+v", res)
 		}
 	}

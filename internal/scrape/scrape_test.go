@@ -74,6 +74,27 @@ func TestParseKeepsWhatIsWanted(t *testing.T) {
 	}
 }
 
+func TestParseLimits(t *testing.T) {
+	many := strings.Repeat("a{x=\"y\"} 1\n", 50)
+	if _, err := parse(strings.NewReader(many), nil, 50); err != nil {
+		t.Errorf("at the limit: %v", err)
+	}
+	for name, text := range map[string]string{
+		"series": many + "b 1\n",
+		"line":   "a{x=\"" + strings.Repeat("y", maxLine) + "\"} 1\n",
+		"bytes":  strings.Repeat("a{x=\""+strings.Repeat("y", maxLine-100)+"\"} 1\n", 70),
+		"body":   strings.Repeat("# nothing\n", maxBody/10+1),
+	} {
+		most := 50
+		if name == "bytes" {
+			most = 100
+		}
+		if _, err := parse(strings.NewReader(text), nil, most); err == nil || !strings.Contains(err.Error(), "above") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // hostile are answers that must cost little, fail with a message, and not disturb the neighbour.
 var hostile = map[string]http.HandlerFunc{
 	"endless line": func(w http.ResponseWriter, r *http.Request) {
@@ -233,17 +254,29 @@ func TestSetReplacesSources(t *testing.T) {
 	}
 }
 
-// A shell with a busy child and a child in the background: both count, and CPU time rises.
+// A shell, a busy child, a child that made a session of its own, and one whose parent is gone: all count, and CPU time
+// rises.
 func TestProcessTree(t *testing.T) {
-	cmd := exec.Command("sh", "-c", "sh -c 'while :; do :; done' & sleep 60 & wait")
+	cmd := exec.Command("sh", "-c", "setsid sleep 60 & echo $!; (sleep 60 >&- &); sh -c 'while :; do :; done'; :")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	var apart int
 	defer func() {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		if apart > 1 {
+			_ = syscall.Kill(apart, syscall.SIGKILL)
+		}
 		_ = cmd.Wait()
 	}()
+	if _, err := fmt.Fscan(out, &apart); err != nil {
+		t.Fatal(err)
+	}
 	var first Usage
 	deadline := time.Now().Add(10 * time.Second)
 	for {
@@ -255,10 +288,10 @@ func TestProcessTree(t *testing.T) {
 		if !ok {
 			t.Fatal("the process is not found")
 		}
-		if u.Processes == 3 && first.Processes == 0 {
+		if u.Processes == 4 && first.Processes == 0 {
 			first = u
 		}
-		if first.Processes == 3 && u.CPU > first.CPU && u.Memory > 0 {
+		if first.Processes == 4 && u.CPU > first.CPU && u.Memory > 0 {
 			break
 		}
 		if time.Now().After(deadline) {

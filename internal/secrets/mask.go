@@ -125,16 +125,13 @@ type filter struct {
 func (f *filter) feed(m *Masker, out, chunk []byte) []byte {
 	for i := 0; i < len(chunk); i++ {
 		if f.at == 0 {
-			// The common case: no form begins here. Pass the whole run on at once.
+			// The common case: nothing is held and no form begins here. Pass the whole run on at once.
 			from := i
 			for i < len(chunk) && m.root[chunk[i]] == 0 {
 				i++
 			}
-			if i > from {
-				out = append(f.release(out, 0), chunk[from:i]...)
-				f.base += int64(i - from)
-				f.masked = false
-			}
+			out = append(out, chunk[from:i]...)
+			f.base += int64(i - from)
 			if i == len(chunk) {
 				break
 			}

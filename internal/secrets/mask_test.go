@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -161,14 +162,14 @@ func TestMaskOverlapsWhole(t *testing.T) {
 func TestMaskAnyChunking(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		// Few letters, so that values overlap with themselves, each other and the text.
-		letters := rapid.StringMatching(`[ab\n ]{1,9}`)
+		letters := rapid.OneOf(rapid.StringMatching(`[ab]{3,6}`), rapid.StringMatching(`[ab\n ]{1,9}`))
 		values := rapid.SliceOfN(letters, 1, 4).Draw(t, "values")
 		var text strings.Builder
 		for range rapid.IntRange(0, 12).Draw(t, "parts") {
 			if rapid.Bool().Draw(t, "secret") {
 				text.WriteString(rapid.SampledFrom(values).Draw(t, "value"))
 			} else {
-				text.WriteString(rapid.StringMatching(`[abc\n ]{0,6}`).Draw(t, "noise"))
+				text.WriteString(rapid.StringMatching(`[abc#\n ]{0,6}`).Draw(t, "noise"))
 			}
 		}
 		m := masker(values...)
@@ -235,6 +236,21 @@ func naive(values []string, text string) string {
 		}
 	}
 	return b.String()
+}
+
+// A value inside the beginning of another one, which then does not come, and two values with other text between them.
+func TestMaskInsideAnUnfinishedValue(t *testing.T) {
+	m := masker("xabcdy", "abcd")
+	for in, want := range map[string]string{
+		"xabcdz":         "x" + secrets.Mask + "z",
+		"xabcd":          "x" + secrets.Mask,
+		"abcd###abcd#":   secrets.Mask + "###" + secrets.Mask + "#",
+		"xabcdyabcdabcx": secrets.Mask + "abcx",
+	} {
+		if got := m.String(in); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
 }
 
 func TestMaskHoldsBackNoMoreThanNeeded(t *testing.T) {
@@ -328,5 +344,27 @@ func BenchmarkMask(b *testing.B) {
 	b.SetBytes(int64(len(chunk)))
 	for b.Loop() {
 		_, _ = w.Write(chunk)
+	}
+}
+
+// The longest value that is taken, awkward in every form, must not cost much.
+func TestMaskerOfALongValueIsSmall(t *testing.T) {
+	var value strings.Builder
+	for i := 0; value.Len() < secrets.MaxValue-100; i++ {
+		fmt.Fprintf(&value, "%x'\"$ \\<&>ö/%d;", i*2654435761, i)
+	}
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	m := masker(value.String())
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if got := int64(after.HeapAlloc) - int64(before.HeapAlloc); got > 64<<20 {
+		t.Errorf("the masker takes %d MiB", got>>20)
+	} else {
+		t.Logf("the masker takes %d MiB", got>>20)
+	}
+	if got := m.String("a" + value.String() + "b"); got != "a"+secrets.Mask+"b" {
+		t.Errorf("not masked: %.80q", got)
 	}
 }

@@ -19,8 +19,8 @@ const (
 	File = "file" // a file on the server, or one key of a dotenv file
 )
 
-// MaxValue is the longest value in bytes. The kernel takes 128 KiB per variable; nothing honest comes near it.
-const MaxValue = 64 << 10
+// MaxValue is the longest value in bytes: a chain of certificates with its key fits, and its masker stays small.
+const MaxValue = 32 << 10
 
 // Ref says where a secret comes from. $BELAY_ENV in Place stands for the environment.
 type Ref struct {

@@ -111,7 +111,7 @@ func TestResolveReportsEverythingAtOnceAndNoValue(t *testing.T) {
 		"UNSET":     {"env:NOT_THERE", "variable NOT_THERE of the daemon is not set"},
 		"EMPTY":     {"env:EMPTY", "the value is empty"},
 		"NUL":       {"env:NUL", "NUL byte"},
-		"LONG":      {"env:LONG", "above 65536"},
+		"LONG":      {"env:LONG", "above 32768"},
 		"OWN":       {"env:BELAY_TOKEN", "variable BELAY_TOKEN is the daemon's own"},
 		"RELATIVE":  {"file:secrets/x", "not an absolute path"},
 		"ABSENT":    {"file:" + dir + "/absent", "no such file"},
