@@ -14,6 +14,7 @@ type Window struct {
 	Spans []WindowSpan
 	Zone  *time.Location
 	text  string
+	and   *Window // a second window that must be open too
 }
 
 // WindowSpan is one part of a Window: on the days, from Start to End after midnight.
@@ -31,6 +32,9 @@ func (w Window) String() string { return w.text }
 func (w Window) Open(t time.Time) bool {
 	if w.Zero() {
 		return true
+	}
+	if w.and != nil && !w.and.Open(t) {
+		return false
 	}
 	t = t.In(w.Zone)
 	clock := time.Duration(t.Hour())*time.Hour + time.Duration(t.Minute())*time.Minute + time.Duration(t.Second())*time.Second

@@ -141,7 +141,8 @@ func (*Only) shape() shape {
 	return shape{name: "word", enum: []string{string(domain.Staging), string(domain.Production)}}
 }
 
-// nearest returns the word that was probably meant: at most a third of its letters differ. "" when none is close.
+// nearest returns the word that was probably meant: at most a third of its letters differ, or it begins alike. "" when
+// none is close.
 func nearest(word string, candidates []string) string {
 	best, distance := "", 1+max(1, len(word)/3)
 	for _, c := range candidates {
@@ -149,11 +150,17 @@ func nearest(word string, candidates []string) string {
 			best, distance = c, d
 		}
 	}
-	if best == "" {
-		for _, c := range candidates {
-			if len(c) > 3 && len(word) > 3 && (strings.HasPrefix(word, c) || strings.HasPrefix(c, word)) {
-				return c
-			}
+	if best != "" {
+		return best
+	}
+	shared := max(4, 2*len(word)/3) - 1
+	for _, c := range candidates {
+		n := 0
+		for n < min(len(c), len(word)) && c[n] == word[n] {
+			n++
+		}
+		if n > shared {
+			best, shared = c, n
 		}
 	}
 	return best

@@ -1,0 +1,44 @@
+package config
+
+import (
+	"fmt"
+	"time"
+)
+
+// Number is one number of the specification that no key sets, for the reference page.
+type Number struct{ What, Value string }
+
+// Numbers lists the numbers that no key sets.
+func Numbers() []Number {
+	d := func(what string, v time.Duration) Number { return Number{what, formatDuration(v)} }
+	n := func(what string, v any) Number { return Number{what, fmt.Sprint(v)} }
+	return []Number{
+		d("time between TERM and KILL", KillAfter),
+		d("drain of an upgraded connection", WebSocketDrain),
+		d("the same on a rollback", RollbackWebSocketDrain),
+		d("time between two scrapes of an instance", MetricsEvery),
+		d("age below which an instance counts for no latency trigger", WarmUp),
+		d("time between two probes of a critical check", CriticalEvery),
+		n("answers with 5xx in a row of a critical check that roll back", CriticalFailures),
+		d("how long the latency trigger must hold", GuardLatencyFor),
+		n("least number of requests for the latency trigger", GuardLatencyRequests),
+		d("what a step's deadline adds to its hold", StepSlack),
+		d("deadline of a rollback, then somebody is paged", RollbackDeadline),
+		d("time between two pages after that", RollbackPageEvery),
+		d("how long a verification in staging holds", EvidenceFor),
+		n("share of a bake's measurements that must have been seen", Percent(BakeObserved)),
+		d("silence of measurements after which nothing shifts up", NoTicksHold),
+		d("how long an undecided step waits for a person", AskExpire),
+		n("releases kept, besides every rollback target", KeepReleases),
+		d("how long releases are kept at least", KeepFor),
+		n("size of an instance's log before it is rotated", fmt.Sprintf("%d MB", LogSize/1_000_000)),
+		n("rotated logs kept", LogFiles),
+		d("how long measurements are kept", KeepTicks),
+		d("time for the header of a request", ProxyHeaderTimeout),
+		n("largest header of a request", Size(ProxyHeaderBytes)),
+		d("absence of the server after which the proxy itself watches next", DeadManAfter),
+		n("least number of requests for that rule", DeadManRequests),
+		n("share of failures above which it takes next back", Percent(DeadManErrorRate)),
+		n("shortest Monitor outside the demo", formatDuration(MinMonitor)),
+	}
+}
