@@ -58,7 +58,13 @@ func (v view) delivery(d domain.Delivery) string {
 		}
 	}
 	if len(then) > 0 && !d.State.Final() {
-		line("  " + v.paint.faint(pad("then", nameColumn)+strings.Join(then, ", ")))
+		for i, l := range wrap(strings.Join(then, ", "), v.width-2-nameColumn) {
+			name := ""
+			if i == 0 {
+				name = "then"
+			}
+			line("  " + v.paint.faint(pad(name, nameColumn)+l))
+		}
 	}
 	for _, l := range v.wait(d) {
 		line(l)
@@ -130,7 +136,7 @@ func (v view) summary(d domain.Delivery, s domain.StageRecord) string {
 		return s.Summary
 	}
 	if s.State == domain.Running || s.State == domain.WaitingState {
-		for _, progress := range []string{v.rolling(s), testing(s), s.Summary, working(s)} {
+		for _, progress := range []string{v.rolling(s), levels(s), s.Summary, working(s)} {
 			if progress != "" {
 				return progress
 			}
@@ -173,8 +179,8 @@ func (v view) rolling(s domain.StageRecord) string {
 	return text
 }
 
-// testing says how far the pyramid is: unit 353 · integration none · e2e now.
-func testing(s domain.StageRecord) string {
+// levels says how far the pyramid is: unit 353 · integration none · e2e now.
+func levels(s domain.StageRecord) string {
 	parts := make([]string, 0, len(s.Levels))
 	for _, l := range s.Levels {
 		part := l.Level + " "
@@ -236,6 +242,9 @@ func (v view) traffic(d domain.Delivery) []string {
 		row("requests", func(s domain.SideTraffic) string { return count(s.Requests) }, ""),
 		row("errors", func(s domain.SideTraffic) string { return share(s.Errors, s.Requests) }, ""),
 		row("p50 / p95 / p99", func(s domain.SideTraffic) string {
+			if s.P50 <= 0 && s.P95 <= 0 && s.P99 <= 0 {
+				return absent
+			}
 			return milliseconds(s.P50) + " / " + milliseconds(s.P95) + " / " + milliseconds(s.P99)
 		}, "  ms"),
 	}

@@ -28,7 +28,12 @@ func (v view) details(s domain.StageRecord) []string {
 				text += "  " + more
 			}
 		}
-		lines = append(lines, "      "+v.paint.state(step.State, pad(name, 26))+"  "+clean(text))
+		for i, l := range wrap(clean(text), v.width-34) {
+			if i > 0 {
+				name = ""
+			}
+			lines = append(lines, "      "+v.paint.state(step.State, pad(name, 26))+"  "+l)
+		}
 	}
 	for _, c := range s.Checks {
 		text := c.State

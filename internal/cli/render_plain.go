@@ -56,12 +56,19 @@ func told(word, said string) string {
 
 // fact makes a sentence of the data of an event that has none.
 func fact(e domain.Event) string {
-	for _, key := range []string{"message", "reason", "verdict", "name", "instance"} {
-		if text, ok := e.Data[key].(string); ok && text != "" {
-			return clean(text)
+	text := func(keys ...string) string {
+		for _, key := range keys {
+			if said, ok := e.Data[key].(string); ok && said != "" {
+				return clean(said)
+			}
 		}
+		return ""
 	}
-	return ""
+	who, what := text("name", "check", "instance", "gate"), text("message", "reason", "verdict", "detail")
+	if who == "" || what == "" {
+		return who + what
+	}
+	return who + ": " + what
 }
 
 func shifted(e domain.Event) string {

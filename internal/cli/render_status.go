@@ -91,7 +91,7 @@ func (v view) stops(b *strings.Builder, s domain.AppStatus) {
 		if h.Delivery != 0 {
 			text += fmt.Sprintf(" since #%d", h.Delivery)
 		}
-		for _, l := range wrap(fmt.Sprintf("%s by %s: %s. %s", text, clean(h.Owner), clean(h.Reason), clean(h.WayOut)), v.width-4) {
+		for _, l := range wrap(fmt.Sprintf("%s by %s: %s%s", text, clean(h.Owner), clean(h.Reason), prefixed(" · ", clean(h.WayOut))), v.width-4) {
 			b.WriteString("    " + strings.TrimRight(l, " ") + "\n")
 		}
 	}

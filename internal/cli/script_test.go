@@ -1,0 +1,5 @@
+package cli
+
+import "testing"
+
+func testMain(m *testing.M) { m.Run() }
