@@ -1,0 +1,249 @@
+// Package build turns the checkout of one commit into one artifact: it runs the app's own commands, packs the files that
+// were asked for into a reproducible OCI image, and remembers what was built out of what.
+package build
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"sync"
+	"time"
+
+	"github.com/belay-cd/belay/internal/build/command"
+	"github.com/belay-cd/belay/internal/domain"
+	"github.com/belay-cd/belay/internal/registry"
+)
+
+// Request is what one build needs.
+type Request struct {
+	App       string
+	Commit    string    // full SHA
+	Tree      string    // SHA of the commit's tree
+	Time      time.Time // of the commit: the time of every file in the image
+	Dir       string    // the app's folder in the checkout: where it is built and where its instances will see it
+	Tracked   []string  // the commit's files below Dir, relative to it
+	Lint      []string  // commands that must change no tracked file
+	Run       string    // "": nothing to compile
+	Files     []string  // paths and globs below Dir; "." is Tracked
+	Cache     []string  // folders below Dir that are kept between builds and never packed
+	Roles     []string  // commands of the roles, to learn which programs of the host they need
+	Env       []string  // the whole environment of the commands, KEY=value
+	Toolchain []string  // what the result also depends on: versions of compilers
+	Timeout   time.Duration
+	Delivery  int // number of the delivery that builds
+	Log       io.Writer
+}
+
+// Artifact is what a build came to.
+type Artifact struct {
+	Digest   string    `json:"digest"` // of the image manifest
+	App      string    `json:"app"`
+	Commit   string    `json:"commit"`
+	Delivery int       `json:"delivery"` // the delivery that really built it
+	Built    time.Time `json:"built"`
+	Files    int       `json:"files"`
+	Size     int64     `json:"size"` // bytes of the packed layer
+	Fixed    string    `json:"fixed"`
+	// Host says which programs of the host the artifact needs, and what needs them. Empty: it runs anywhere.
+	Host []string `json:"host,omitempty"`
+}
+
+// Result is an artifact and how this build came to it.
+type Result struct {
+	Artifact
+	Key      string        `json:"key"`    // hash of everything that went in
+	Reused   bool          `json:"reused"` // nothing ran: Artifact.Delivery built it of the same inputs
+	Took     time.Duration `json:"took"`
+	Commands []Command     `json:"commands,omitempty"`
+	Warnings []string      `json:"warnings,omitempty"`
+}
+
+// Command is one command that ran.
+type Command struct {
+	Purpose string        `json:"purpose"` // lint or build
+	Run     string        `json:"run"`
+	Took    time.Duration `json:"took"`
+	Failed  string        `json:"failed,omitempty"` // why; "" when it succeeded
+}
+
+// Records remembers artifacts by the hash of their inputs. Save of a key replaces what was there.
+type Records interface {
+	Find(ctx context.Context, key string) (Artifact, bool, error)
+	Save(ctx context.Context, key string, a Artifact) error
+}
+
+// Builder builds. One build at a time may use a Dir.
+type Builder struct {
+	Runner  command.Runner
+	Store   *registry.Store
+	Records Records // nil: nothing is reused
+}
+
+// Key returns the hash of everything that goes into a build: the same key means the same artifact.
+func (r Request) Key() string {
+	body, err := json.Marshal(struct {
+		Version                                          int
+		App, Commit, Tree, Dir, Run                      string
+		Tracked, Lint, Files, Cache, Roles, Env, Toolset []string
+	}{1, r.App, r.Commit, r.Tree, r.Dir, r.Run, r.Tracked, r.Lint, r.Files, r.Cache, r.Roles, r.Env, r.Toolchain})
+	if err != nil {
+		panic(err) // strings always encode
+	}
+	h := sha256.Sum256(body)
+	return hex.EncodeToString(h[:])
+}
+
+// Build runs the commands, packs the files and stores the image, tagged with the commit; or finds that it did so before.
+// A failing command is a domain.Failed error; Result then still has the commands.
+func (b *Builder) Build(ctx context.Context, r Request) (Result, error) {
+	began := time.Now()
+	result := Result{Key: r.Key()}
+	log := &lines{w: r.Log}
+	if r.Log == nil {
+		log.w = io.Discard
+	}
+	if a, ok := b.reuse(ctx, r, result.Key, log); ok {
+		result.Artifact, result.Reused, result.Took = a, true, time.Since(began)
+		return result, nil
+	}
+	if err := b.Store.Guard(0); err != nil {
+		return result, err
+	}
+	if err := b.commands(ctx, r, &result, log); err != nil {
+		result.Took = time.Since(began)
+		return result, err
+	}
+	if err := b.pack(ctx, r, &result); err != nil {
+		result.Took = time.Since(began)
+		return result, err
+	}
+	result.Took = time.Since(began)
+	if b.Records == nil {
+		return result, nil
+	}
+	return result, b.Records.Save(ctx, result.Key, result.Artifact)
+}
+
+// reuse finds an artifact of the same inputs that is still whole.
+func (b *Builder) reuse(ctx context.Context, r Request, key string, log *lines) (Artifact, bool) {
+	if b.Records == nil {
+		return Artifact{}, false
+	}
+	a, ok, err := b.Records.Find(ctx, key)
+	if err != nil || !ok || a.App != r.App || a.Commit != r.Commit {
+		return Artifact{}, false
+	}
+	if err := b.Store.Verify(ctx, a.Digest); err != nil {
+		log.say("build", fmt.Sprintf("built again: %s", err))
+		return Artifact{}, false
+	}
+	log.say("build", fmt.Sprintf("reused: delivery #%d built %s of the same inputs", a.Delivery, a.Digest))
+	return a, true
+}
+
+// commands runs lint beside run; the first failure ends the others.
+func (b *Builder) commands(ctx context.Context, r Request, result *Result, log *lines) error {
+	var before snapshot
+	var err error
+	if len(r.Lint) > 0 {
+		if before, err = snap(r.Dir, r.Tracked); err != nil {
+			return err
+		}
+	}
+	if err := b.parallel(ctx, r, result, log); err != nil {
+		return err
+	}
+	if len(r.Lint) == 0 {
+		return nil
+	}
+	after, err := snap(r.Dir, r.Tracked)
+	if err != nil {
+		return err
+	}
+	if changed := before.differs(after); len(changed) > 0 {
+		return domain.Errorf(domain.Failed, "lint must change no file, but %s changed: %s", files(len(changed)), some(changed)).
+			WithHint("use the check form: gofmt -l, prettier --check; what build.run writes does not belong in the commit")
+	}
+	return nil
+}
+
+func (b *Builder) parallel(ctx context.Context, r Request, result *Result, log *lines) error {
+	jobs := make([]Command, 0, len(r.Lint)+1)
+	if r.Run != "" {
+		jobs = append(jobs, Command{Purpose: "build", Run: r.Run})
+	}
+	for _, lint := range r.Lint {
+		jobs = append(jobs, Command{Purpose: "lint", Run: lint})
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var failed error
+	for i := range jobs {
+		wg.Go(func() {
+			began := time.Now()
+			err := b.one(ctx, r, jobs[i], log)
+			jobs[i].Took = time.Since(began)
+			if err == nil {
+				return
+			}
+			jobs[i].Failed = err.Error()
+			mu.Lock()
+			defer mu.Unlock()
+			if failed == nil {
+				failed = err
+				cancel(errors.New("another command of the build failed"))
+			}
+		})
+	}
+	wg.Wait()
+	result.Commands = jobs
+	return failed
+}
+
+// one runs one command. The command's own words are in the log; the error says which it was and how it ended.
+func (b *Builder) one(ctx context.Context, r Request, c Command, log *lines) error {
+	argv, err := command.Script(c.Run, r.Env)
+	if err != nil {
+		return domain.Errorf(domain.Invalid, "%s: %w", c.Purpose, err)
+	}
+	out, said := log.stream(c.Purpose), &counter{}
+	err = b.Runner.Run(ctx, command.Cmd{
+		Dir: r.Dir, Argv: argv, Env: r.Env, Stdout: io.MultiWriter(out, said), Stderr: out, Purpose: c.Purpose, Timeout: r.Timeout,
+	})
+	err = errors.Join(err, out.flush())
+	if err != nil {
+		return domain.Errorf(domain.Failed, "%s failed: %s: %w", c.Purpose, headline(c.Run), err)
+	}
+	if c.Purpose == "lint" && lists(argv) && said.n > 0 {
+		return domain.Errorf(domain.Failed, "lint failed: %s lists files that are not formatted", headline(c.Run)).
+			WithHint("run it with -w here, and commit what it changes")
+	}
+	return nil
+}
+
+// lists reports whether a command says what is wrong on stdout and exits 0 all the same, as gofmt -l does.
+func lists(argv []string) bool {
+	switch path.Base(argv[0]) {
+	case "gofmt", "goimports", "gofumpt":
+		for _, arg := range argv[1:] {
+			if arg == "-l" || arg == "-d" {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+type counter struct{ n int64 }
+
+func (c *counter) Write(p []byte) (int, error) {
+	c.n += int64(len(p))
+	return len(p), nil
+}
