@@ -20,6 +20,7 @@ import (
 type exchange struct {
 	plane  *plane
 	in     *http.Request
+	out    http.Header // of the answer
 	secure bool
 
 	route  *route
@@ -47,7 +48,7 @@ var errNoInstance = errors.New("no instance")
 
 // serve runs the request on the backend that it was drawn for. The caller has counted it in.
 func (x *exchange) serve(w http.ResponseWriter) {
-	x.on, x.latency = x.home, -1
+	x.on, x.out, x.latency = x.home, w.Header(), -1
 	x.pending.Store(true)
 	x.started = time.Now()
 	x.home.first.Store(x.started.UnixNano())
@@ -236,6 +237,9 @@ func (x *exchange) modify(res *http.Response) error {
 	x.latency = time.Since(x.started)
 	x.status = res.StatusCode
 	x.plane.label(res.Header, x.on)
+	if isUpgrade(x.in.Header) && res.StatusCode != http.StatusSwitchingProtocols {
+		x.out.Set("Connection", "close") // what follows on it was not checked
+	}
 	if x.cookie != "" && !isShared(res.Header) {
 		c := http.Cookie{
 			Name: x.route.cookie, Value: x.cookie, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: x.secure,
@@ -283,7 +287,7 @@ func (x *exchange) fail(w http.ResponseWriter, err error) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	if isUpgrade(x.in.Header) {
-		w.Header().Set("Connection", "close")
+		x.out.Set("Connection", "close")
 	}
 	w.WriteHeader(x.status)
 	_, _ = io.WriteString(w, strings.ToLower(http.StatusText(x.status))+"\n") // the client may be gone
