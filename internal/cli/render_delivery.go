@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -134,6 +135,9 @@ func (v view) spent(s domain.StageRecord) string {
 func (v view) summary(d domain.Delivery, s domain.StageRecord) string {
 	if s.State.Final() && s.Summary != "" {
 		return s.Summary
+	}
+	if s.State == domain.WaitingState && d.Wait != nil {
+		return d.Wait.Reason
 	}
 	if s.State == domain.Running || s.State == domain.WaitingState {
 		for _, progress := range []string{v.rolling(s), levels(s), s.Summary, working(s)} {
@@ -280,8 +284,11 @@ func (v view) wait(d domain.Delivery) []string {
 	}
 	w := *d.Wait
 	text := "waits: " + clean(w.Reason)
+	if slices.ContainsFunc(d.Stages, func(s domain.StageRecord) bool { return s.State == domain.WaitingState }) {
+		text = "waits" // the row says for what
+	}
 	if w.Owner != "" {
-		text += " · " + clean(w.Owner)
+		text += " · " + clean(w.Owner) + " can end it"
 	}
 	if !w.Deadline.IsZero() {
 		text += " · expires " + clock(w.Deadline, v.now)

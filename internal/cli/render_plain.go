@@ -30,14 +30,20 @@ func plain(e domain.Event, d domain.Delivery) string {
 		return fmt.Sprintf("%s %s #%d %s started by %s%s\n", utc(e.At), d.App, d.Number, domain.ShortCommit(d.Commit),
 			clean(orElse(d.ShippedBy, orElse(d.Author, "nobody known"))), prefixed(": ", clean(d.URL)))
 	case "stage.done", "stage.failed":
-		return plainStage(e, d, said)
-	case "gate.waiting", "gate.refused", "rollout.verdict", "rollout.breach", "check.failed", "instance.unhealthy":
+		return plainStage(e, d, orElse(said, text(e, "summary")))
+	case "gate.waiting", "gate.refused", "rollout.breach", "rollout.held", "rollout.resumed", "check.failed", "instance.unhealthy":
 		_, word, _ := strings.Cut(e.Type, ".")
 		return plainRow(e, d, told(word, orElse(said, fact(e))))
+	case "rollout.verdict":
+		if verdict := orElse(said, fact(e)); verdict != "" {
+			return plainRow(e, d, verdict)
+		}
+	case "rollout.page":
+		return plainRow(e, d, told("a person is needed", said))
 	case "rollout.rolled_back":
 		return plainRow(e, d, told("rolled back", said))
 	case "rollout.shifted":
-		return plainRow(e, d, orElse(said, shifted(e)))
+		return plainRow(e, d, orElse(said, shifted(e, d)))
 	}
 	return ""
 }
@@ -56,31 +62,53 @@ func told(word, said string) string {
 
 // fact makes a sentence of the data of an event that has none.
 func fact(e domain.Event) string {
-	text := func(keys ...string) string {
-		for _, key := range keys {
-			if said, ok := e.Data[key].(string); ok && said != "" {
-				return clean(said)
-			}
-		}
-		return ""
-	}
-	who, what := text("name", "check", "instance", "gate"), text("message", "reason", "verdict", "detail")
-	if who == "" || what == "" {
+	who, what := text(e, "name", "check", "step", "instance", "gate"), text(e, "message", "reason", "detail", "verdict")
+	switch {
+	case who == "" || what == "":
 		return who + what
+	case e.Type == "rollout.verdict": // the step is the bake that the row is about
+		return what
+	default:
+		return who + ": " + what
 	}
-	return who + ": " + what
 }
 
-func shifted(e domain.Event) string {
+// text returns the first of the keys that an event's data has a text under.
+func text(e domain.Event, keys ...string) string {
+	for _, key := range keys {
+		if said, ok := e.Data[key].(string); ok && said != "" {
+			return clean(said)
+		}
+	}
+	return ""
+}
+
+// shifted says where the traffic went, and how long it stays there.
+func shifted(e domain.Event, d domain.Delivery) string {
 	weight, ok := number(e, "weight")
+	if text(e, "state") == string(domain.FailedState) {
+		return told("shift failed", text(e, "message"))
+	}
 	if !ok {
 		return "shifted"
 	}
-	text := percent(weight)
-	if hold, ok := number(e, "hold"); ok && hold > 0 {
-		text += " for " + compact(seconds(hold))
+	said := percent(weight)
+	if hold := holdAt(d, e.Stage, weight); hold > 0 {
+		said += " for " + compact(seconds(hold))
 	}
-	return text
+	return said
+}
+
+// holdAt returns how long the plan keeps a weight, in seconds, 0 when it does not say.
+func holdAt(d domain.Delivery, stage domain.Stage, weight float64) float64 {
+	for _, s := range d.Stages {
+		for i, step := range s.Steps {
+			if s.Name == stage && step.Verb == "shift" && step.Weight != nil && *step.Weight == weight && i+1 < len(s.Steps) && s.Steps[i+1].Verb == "bake" {
+				return s.Steps[i+1].Hold
+			}
+		}
+	}
+	return 0
 }
 
 func number(e domain.Event, key string) (float64, bool) {
@@ -90,8 +118,13 @@ func number(e domain.Event, key string) (float64, bool) {
 
 func plainRow(e domain.Event, d domain.Delivery, text string) string {
 	where := string(e.Stage)
+	for _, s := range d.Stages {
+		if where == "" && s.State != domain.PendingStage && s.State != domain.DoneState {
+			where = string(s.Name) // the stage in which it happened
+		}
+	}
 	if where == "" {
-		where = d.App
+		where = orElse(string(e.Environment), d.App)
 	}
 	return fmt.Sprintf("%s %s%s\n", utc(e.At), pad(where, nameColumn), text)
 }

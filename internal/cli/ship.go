@@ -189,6 +189,9 @@ func (s *session) handOverOnce(ctx context.Context, c *client.Client, sub client
 	if err != nil && domain.CodeOf(err) != domain.NotFound { // an app that was never shipped
 		return domain.Delivery{}, err
 	}
+	if slices.Contains(have, sub.Commit) {
+		return c.Ship(ctx, sub)
+	}
 	bundle, err := source.Bundle(ctx, dir, sub.Commit, have)
 	if err != nil {
 		return domain.Delivery{}, err

@@ -35,8 +35,13 @@ func reached(d domain.Delivery, stage domain.Stage) bool {
 	return false
 }
 
+// queueOwner owns the waits that end by themselves: another delivery is being built, or is in the environment.
+const queueOwner = "belay"
+
 // atGate reports whether a delivery waits for something that only somebody else can bring.
-func atGate(d domain.Delivery) bool { return d.State == domain.WaitingState }
+func atGate(d domain.Delivery) bool {
+	return d.State == domain.WaitingState && (d.Wait == nil || d.Wait.Owner != queueOwner)
+}
 
 // follow shows d until it ends, and turns its end into the exit code.
 func (s *session) follow(ctx context.Context, c *client.Client, d domain.Delivery, w watching) error {

@@ -11,15 +11,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/belay-cd/belay/internal/domain"
-)
-
-// The first byte of each binary frame of an exec connection.
-const (
-	frameStdin byte = iota
-	frameStdout
-	frameStderr
-	frameExit // the exit code as JSON, the last frame
-	frameStdinClosed
+	"github.com/belay-cd/belay/internal/web"
 )
 
 // execFrame bounds one frame in either direction.
@@ -77,45 +69,32 @@ func (c *Client) Exec(ctx context.Context, app string, env domain.Environment, a
 // receive acts on one frame of the server.
 func receive(kind byte, body []byte, s Streams) (code int, ended bool, err error) {
 	switch kind {
-	case frameStdout:
+	case web.FrameStdout:
 		_, err = s.Out.Write(body)
-	case frameStderr:
+	case web.FrameStderr:
 		_, err = s.Err.Write(body)
-	case frameExit:
+	case web.FrameExit:
 		code, err = exitCode(body)
 		return code, true, err
 	}
 	return 0, false, err
 }
 
-// exitCode reads the last frame: a bare number, or {"code": n, "error": text}.
+// exitCode reads the last frame: a number, or an error with its code and hint.
 func exitCode(body []byte) (int, error) {
 	var n int
 	if json.Unmarshal(body, &n) == nil {
 		return n, nil
 	}
 	var e struct {
-		Exit    *int        `json:"exit"`
-		Code    any         `json:"code"`
-		Error   string      `json:"error"`
-		Message string      `json:"message"`
-		Hint    string      `json:"hint"`
-		Kind    domain.Code `json:"kind"`
+		Code  domain.Code `json:"code"`
+		Error string      `json:"error"`
+		Hint  string      `json:"hint"`
 	}
 	if err := json.Unmarshal(body, &e); err != nil {
 		return 0, domain.Errorf(domain.Failed, "exit code %q: %w", body, err)
 	}
-	if e.Exit != nil && e.Error == "" && e.Message == "" {
-		return *e.Exit, nil
-	}
-	if n, ok := e.Code.(float64); ok && e.Error == "" && e.Message == "" {
-		return int(n), nil
-	}
-	code, ok := e.Code.(string)
-	if !ok {
-		code = string(domain.Failed)
-	}
-	return 0, domain.Errorf(domain.Code(code), "%s", e.Error+e.Message).WithHint("%s", e.Hint)
+	return 0, domain.Errorf(e.Code, "%s", e.Error).WithHint("%s", e.Hint)
 }
 
 func closeReason(err error) string {
@@ -129,7 +108,7 @@ func closeReason(err error) string {
 // sendStdin copies in to the command, then says that it is closed. Errors show at the reading side.
 func sendStdin(ctx context.Context, conn *websocket.Conn, in io.Reader) {
 	buf := make([]byte, 32<<10)
-	buf[0] = frameStdin
+	buf[0] = web.FrameStdin
 	for in != nil {
 		n, err := in.Read(buf[1:])
 		if n > 0 && conn.Write(ctx, websocket.MessageBinary, buf[:1+n]) != nil {
@@ -139,5 +118,5 @@ func sendStdin(ctx context.Context, conn *websocket.Conn, in io.Reader) {
 			break
 		}
 	}
-	_ = conn.Write(ctx, websocket.MessageBinary, []byte{frameStdinClosed})
+	_ = conn.Write(ctx, websocket.MessageBinary, []byte{web.FrameStdinClosed})
 }
