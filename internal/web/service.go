@@ -54,6 +54,8 @@ type Submission struct {
 	Bundle io.Reader // git bundle that holds the commit, over what Have listed; nil when the server holds it already
 	// Key makes a repeated request answer with the first one's delivery.
 	Key string
+	// From is the address of a running app to take over as stable, "" for none.
+	From string
 }
 
 // RollbackRequest asks to go back.

@@ -1,0 +1,72 @@
+package web
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os/user"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/belay-cd/belay/internal/domain"
+)
+
+type identityKey struct{}
+
+// by returns the proven identity of the caller.
+func by(ctx context.Context) string {
+	name, _ := ctx.Value(identityKey{}).(string)
+	return name
+}
+
+// peer returns ctx with the user at the other end of a unix socket, as the kernel knows it.
+func peer(ctx context.Context, conn net.Conn) context.Context {
+	c, ok := conn.(*net.UnixConn)
+	if !ok {
+		return ctx
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return ctx
+	}
+	var credentials *unix.Ucred
+	var failed error
+	err = raw.Control(func(fd uintptr) {
+		credentials, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	})
+	if err != nil || failed != nil {
+		return ctx
+	}
+	return context.WithValue(ctx, identityKey{}, userName(credentials.Uid))
+}
+
+func userName(uid uint32) string {
+	u, err := user.LookupId(strconv.FormatUint(uint64(uid), 10))
+	if err != nil {
+		return fmt.Sprintf("uid %d", uid)
+	}
+	return u.Username
+}
+
+// identify lets only those in who have shown who they are: by the unix socket, or by a token.
+func (s *Server) identify(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if by(r.Context()) != "" {
+			next.ServeHTTP(w, r)
+			return
+		}
+		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+		if strings.EqualFold(scheme, "Bearer") && s.options.Tokens != nil {
+			if name, ok := s.options.Tokens.Verify(strings.TrimSpace(token)); ok {
+				next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), identityKey{}, name)))
+				return
+			}
+		}
+		w.Header().Set("WWW-Authenticate", `Bearer realm="belay"`)
+		writeProblem(w, newProblem(http.StatusUnauthorized, domain.Denied, "no valid token: who asks is not known",
+			"set BELAY_TOKEN, or use the unix socket of this machine"))
+	})
+}

@@ -1,0 +1,76 @@
+package web
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/base64"
+	"html/template"
+	"net/http"
+	"time"
+
+	"github.com/belay-cd/belay/internal/domain"
+)
+
+//go:embed page.html
+var pageText string
+
+//go:embed page.css
+var pageStyle string
+
+// appView is one app of the page.
+type appView struct {
+	domain.AppStatus
+	Newest *domain.Delivery
+	Failed string // why the app cannot be shown
+}
+
+func newTemplate() *template.Template {
+	return template.Must(template.New("page").Funcs(template.FuncMap{
+		"short": domain.ShortCommit, "time": func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
+	}).Parse(pageText))
+}
+
+// page shows people what runs where and how far the newest delivery is. It needs no script.
+func (s *Server) page(w http.ResponseWriter, r *http.Request) {
+	names, err := s.service.Apps(r.Context())
+	if err != nil {
+		writeProblem(w, problemOf(r.Context(), s.options.Log, err))
+		return
+	}
+	views := make([]appView, 0, len(names))
+	for _, name := range names {
+		views = append(views, s.view(r.Context(), name))
+	}
+	var page bytes.Buffer
+	err = s.template.Execute(&page, map[string]any{
+		"Apps": views, "Now": time.Now(), "By": by(r.Context()), "Version": s.options.Version,
+		"Style": template.CSS(pageStyle), //nolint:gosec // our own file
+	})
+	if err != nil {
+		writeProblem(w, problemOf(r.Context(), s.options.Log, err))
+		return
+	}
+	style := sha256.Sum256([]byte(pageStyle))
+	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'sha256-"+base64.StdEncoding.EncodeToString(style[:])+
+		"'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	_, _ = w.Write(page.Bytes()) // whoever has gone sees nothing
+}
+
+func (s *Server) view(ctx context.Context, app string) appView {
+	status, err := s.service.Status(ctx, app)
+	if err != nil {
+		return appView{AppStatus: domain.AppStatus{App: app}, Failed: problemOf(ctx, s.options.Log, err).Detail}
+	}
+	view := appView{AppStatus: status}
+	newest, err := s.service.Delivery(ctx, app, 0)
+	switch {
+	case err == nil:
+		view.Newest = &newest
+	case domain.CodeOf(err) != domain.NotFound:
+		view.Failed = problemOf(ctx, s.options.Log, err).Detail
+	}
+	return view
+}
