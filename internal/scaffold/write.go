@@ -137,7 +137,7 @@ func plain(text string, flow bool) string {
 
 // value writes the value of a variable. Numbers and words like "no" keep their text in belay.yaml, so only syntax counts.
 func value(text string) string {
-	if notText.MatchString(text) {
+	if notText.MatchString(text) && !needsQuotes.MatchString(text) {
 		return text
 	}
 	return plain(text, false)
