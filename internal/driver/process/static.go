@@ -2,6 +2,7 @@ package process
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"os/signal"
 	"path"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -56,6 +58,7 @@ func StaticMain(args []string) int {
 // Static serves the files of a folder: index.html for a folder, 404.html for what is not there, never a listing, never
 // what begins with a dot (but /.well-known/) nor what a link leads to outside.
 func Static(files fs.FS) http.Handler {
+	tags := &etags{files: files, known: map[string]string{}}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			w.Header().Set("Allow", "GET, HEAD")
@@ -80,15 +83,15 @@ func Static(files fs.FS) http.Handler {
 		case fi.IsDir():
 			name = path.Join(name, "index.html")
 		}
-		if !serve(files, w, r, name) {
+		if !serve(tags, w, r, name) {
 			notFound(files, w)
 		}
 	})
 }
 
 // serve answers with one file; false means that there is none.
-func serve(files fs.FS, w http.ResponseWriter, r *http.Request, name string) bool {
-	f, err := files.Open(name)
+func serve(tags *etags, w http.ResponseWriter, r *http.Request, name string) bool {
+	f, err := tags.files.Open(name)
 	if err != nil {
 		return false
 	}
@@ -98,10 +101,43 @@ func serve(files fs.FS, w http.ResponseWriter, r *http.Request, name string) boo
 	if err != nil || !ok || !fi.Mode().IsRegular() {
 		return false
 	}
-	w.Header().Set("ETag", fmt.Sprintf(`"%x-%x"`, fi.ModTime().UnixNano(), fi.Size()))
+	tag, err := tags.of(name, content)
+	if err != nil {
+		return false
+	}
+	w.Header().Set("ETag", tag)
 	w.Header().Set("Cache-Control", "no-cache") // may be kept, must be asked for: a rollback is seen at once
-	http.ServeContent(w, r, name, fi.ModTime(), content)
+	// No date: files of an image have the same one release after release, and a browser would keep the wrong file.
+	http.ServeContent(w, r, name, time.Time{}, content)
 	return true
+}
+
+// etags are hashes of the contents. Files of a release never change, so each is read once.
+type etags struct {
+	files fs.FS
+	mu    sync.Mutex
+	known map[string]string
+}
+
+func (e *etags) of(name string, content io.ReadSeeker) (string, error) {
+	e.mu.Lock()
+	tag, ok := e.known[name]
+	e.mu.Unlock()
+	if ok {
+		return tag, nil
+	}
+	sum := sha256.New()
+	if _, err := io.Copy(sum, content); err != nil {
+		return "", err
+	}
+	if _, err := content.Seek(0, io.SeekStart); err != nil {
+		return "", err
+	}
+	tag = fmt.Sprintf(`"%x"`, sum.Sum(nil)[:12])
+	e.mu.Lock()
+	e.known[name] = tag
+	e.mu.Unlock()
+	return tag, nil
 }
 
 func notFound(files fs.FS, w http.ResponseWriter) {
