@@ -1,4 +1,3 @@
-// Package archtest holds the code against docs/ARCHITECTURE.md: who may import whom, and how long things may get.
 package archtest
 
 import (

@@ -44,7 +44,7 @@ func startServer(ctx context.Context, binary, dir string) (*server, error) {
 	data := filepath.Join(dir, "data")
 	s := &server{socket: filepath.Join(data, "run", "belay.sock"), traffic: ports[0], api: ports[1], ended: make(chan struct{})}
 	// Not CommandContext: with --stay it outlives the demo.
-	s.command = exec.Command(binary, "serve", "--demo", "--data", data, "--http", s.traffic, "--listen", s.api) //nolint:noctx // see above
+	s.command = exec.Command(binary, "serve", "--demo", "--data", data, "--http", s.traffic, "--https", "", "--listen", s.api) //nolint:noctx // see above
 	s.command.Stdout, s.command.Stderr = log, log
 	// A session of its own: ctrl-c on the terminal must not reach it, since the demo ends it in order.
 	s.command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
