@@ -100,7 +100,7 @@ func NewGroup(name string, limits Limits) (Group, []string) {
 		if h.unified {
 			delegate(h.base, name)
 		}
-		if err := os.MkdirAll(dir, 0o755); err != nil {
+		if !makeGroup(dir) {
 			continue
 		}
 		g.dirs = append(g.dirs, dir)
@@ -124,6 +124,16 @@ func NewGroup(name string, limits Limits) (Group, []string) {
 	}
 	slices.Sort(notes)
 	return g, notes
+}
+
+// makeGroup makes a group and those above it. Another instance's end may take an empty one above away meanwhile.
+func makeGroup(dir string) bool {
+	for range 10 {
+		if os.MkdirAll(dir, 0o755) == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // delegate hands the controllers down from base to the group, as far as there are any.
@@ -243,9 +253,10 @@ func (g Group) Kill(ctx context.Context) error {
 	}
 }
 
-// Remove takes the empty group away.
+// Remove takes the empty group away, and the one above it when it was the last in it.
 func (g Group) Remove() {
 	for _, dir := range g.dirs {
-		_ = unix.Rmdir(dir) // a group that cannot go now goes with the machine
+		// A group that cannot go now goes with the machine. One that still has groups in it stays by itself.
+		_, _ = unix.Rmdir(dir), unix.Rmdir(filepath.Dir(dir))
 	}
 }
