@@ -203,7 +203,10 @@ func (in *shipInput) Resolve(ctx huma.Context) []error {
 }
 
 func (s *Server) ship(ctx context.Context, in *shipInput) (domain.Delivery, error) {
-	submission := Submission{App: in.App, Commit: in.Commit, Folder: in.Folder, From: in.From, By: by(ctx), Key: in.Key}
+	if in.From != "" { // silence would leave the running app without its stable release
+		return domain.Delivery{}, domain.Errorf(domain.Invalid, "ship: from %s: taking over a running app is not in force yet", in.From)
+	}
+	submission := Submission{App: in.App, Commit: in.Commit, Folder: in.Folder, By: by(ctx), Key: in.Key}
 	bundle, sent := in.request.Body.(*boundedBody)
 	if sent {
 		submission.Bundle = bundle

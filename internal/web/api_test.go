@@ -55,7 +55,8 @@ func TestRoutes(t *testing.T) {
 		{"POST", "/v1/apps/shop/rollback", `{"environment":`, 400, "", `"code":"invalid"`},
 		{"POST", "/v1/apps/shop/rollback", "", 400, "", `"code":"invalid"`},
 		{"POST", "/v1/apps/shop/plan", `{"commit":"` + sha + `","file":"app: shop"}`, 200, "", `"commit":"app: shop"`},
-		{"POST", "/v1/apps/shop/deliveries?commit=" + sha + "&folder=api", "", 201, "ship shop " + sha + ` "api" "" ` + who + "  -1", `"number":7`},
+		{"POST", "/v1/apps/shop/deliveries?commit=" + sha + "&folder=api", "", 201, "ship shop " + sha + ` "api" ` + who + "  -1", `"number":7`},
+		{"POST", "/v1/apps/shop/deliveries?commit=" + sha + "&from=127.0.0.1:80", "", 422, "", "not in force yet"},
 		{"POST", "/v1/apps/shop/deliveries?commit=main", "", 422, "", "query.commit"},
 		{"POST", "/v1/freeze", `{"reason":"fair","until":"2026-12-01T00:00:00Z"}`, 200, "freeze  " + who + " fair true", ""},
 		{"POST", "/v1/freeze", `{}`, 422, "", "reason"},
@@ -133,7 +134,7 @@ func TestShipStreamsABundle(t *testing.T) {
 		})
 		return status, answer
 	}
-	if status, answer := send(1<<20, "application/octet-stream", true); status != 201 || r.last() != "ship shop "+sha+` "" "" ci k1 1048576` {
+	if status, answer := send(1<<20, "application/octet-stream", true); status != 201 || r.last() != "ship shop "+sha+` "" ci k1 1048576` {
 		t.Errorf("%d %s, asked %s", status, answer, r.last())
 	}
 	for _, chunked := range []bool{true, false} {
@@ -186,6 +187,21 @@ func TestLogs(t *testing.T) {
 	r.logs = func(context.Context, web.LogQuery, io.Writer) error { return nil }
 	if status, answer, _ := r.local(t, "GET", "/v1/apps/shop/deliveries/2/logs", ""); status != 200 || answer != "" {
 		t.Errorf("no line: %d %s", status, answer)
+	}
+}
+
+// The time limit of a stream must not outlive it on a connection that is used again.
+func TestAConnectionServesOnAfterAStream(t *testing.T) {
+	r := start(t, func(o *web.Options) { o.WriteTimeout = 20 * time.Millisecond })
+	r.rollback = func(context.Context) error {
+		<-time.After(100 * time.Millisecond) // longer than a reader of a stream may stand still
+		return nil
+	}
+	if status, _, _ := r.local(t, "GET", "/v1/apps/shop/logs?role=web", ""); status != 200 {
+		t.Fatal(status)
+	}
+	if status, answer, _ := r.local(t, "POST", "/v1/apps/shop/rollback", `{"environment":"staging"}`); status != 200 {
+		t.Errorf("%d %s", status, answer)
 	}
 }
 
@@ -260,7 +276,7 @@ func TestOpenAPI(t *testing.T) {
 	}
 	const golden = "../../docs/openapi.json"
 	if *update {
-		if err := os.WriteFile(golden, got, 0o644); err != nil { //nolint:gosec // a page of the docs
+		if err := os.WriteFile(golden, got, 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}

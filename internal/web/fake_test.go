@@ -68,7 +68,7 @@ func (f *fake) Ship(_ context.Context, s web.Submission) (domain.Delivery, error
 		}
 		size = n
 	}
-	f.note("ship %s %s %q %q %s %s %d", s.App, s.Commit, s.Folder, s.From, s.By, s.Key, size)
+	f.note("ship %s %s %q %s %s %d", s.App, s.Commit, s.Folder, s.By, s.Key, size)
 	return domain.Delivery{App: s.App, Number: 7, Commit: s.Commit}, nil
 }
 

@@ -120,7 +120,7 @@ func TestPagesOfOtherSites(t *testing.T) {
 	}
 	_, res, err := websocket.Dial(t.Context(), r.base+"/v1/apps/shop/exec?environment=production&argv=cat",
 		&websocket.DialOptions{HTTPHeader: http.Header{"Authorization": {"Bearer " + r.token}, "Origin": {"https://evil.example"}}})
-	if err == nil || res == nil || res.StatusCode != 403 {
+	if err == nil || res == nil || res.StatusCode != http.StatusForbidden {
 		t.Errorf("WebSocket: %v", err)
 	}
 	_, _, header := r.tcp(t, "GET", "/v1/apps", "", nil)
@@ -138,7 +138,7 @@ func TestPathTricks(t *testing.T) {
 	r := start(t, nil)
 	for _, app := range []string{"..%2f..%2fetc", "%2e%2e", "a%2Fb", "shop%00", "shop%0a", "Shop", "-shop", "shop%3Fx", "%C3%A9t%C3%A9", strings.Repeat("a", 41), "shop;rm", "$(id)"} {
 		for _, path := range []string{"/v1/apps/" + app + "/deliveries", "/v1/apps/" + app + "/logs?role=web"} {
-			req, err := http.NewRequestWithContext(t.Context(), "GET", r.base+path, nil)
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.base+path, nil)
 			if err != nil {
 				continue // not even a client sends it
 			}
@@ -234,7 +234,7 @@ func TestSocketIsPrivateAndNeverStolen(t *testing.T) {
 // events reads a stream until n events have come, and returns their numbers.
 func events(t *testing.T, r *running, query string, lastID string, n int) (seqs []int64) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), "GET", r.base+"/v1/events"+query, nil)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.base+"/v1/events"+query, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

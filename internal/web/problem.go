@@ -13,7 +13,7 @@ import (
 )
 
 // Problem is every error answer (RFC 9457), with the code and the hint that all surfaces share.
-type Problem struct {
+type Problem struct { //nolint:errname // the name that RFC 9457 gives it
 	Type   string              `json:"type" doc:"About what kind of problem; the code says more." example:"about:blank"`
 	Title  string              `json:"title" doc:"The HTTP status in words."`
 	Status int                 `json:"status"`

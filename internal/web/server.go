@@ -109,7 +109,7 @@ func (s *Server) Handler() http.Handler { return s.handler }
 
 // ServeTCP listens on a host:port and answers in the background. It returns the address, of use when the port was 0.
 func (s *Server) ServeTCP(addr string) (net.Addr, error) {
-	listener, err := net.Listen("tcp", addr)
+	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", addr)
 	if err != nil {
 		return nil, domain.Errorf(domain.Unavailable, "listen on %s: %w", addr, err).WithHint("name another address with --listen")
 	}
@@ -147,7 +147,7 @@ func (s *Server) listenUnix(path string) (net.Listener, error) {
 		if info.Mode().Type() != fs.ModeSocket {
 			return nil, domain.Errorf(domain.Conflict, "listen on %s: it is there, and no socket", path)
 		}
-		if conn, err := net.Dial("unix", path); err == nil {
+		if conn, err := (&net.Dialer{Timeout: headerTimeout}).DialContext(context.Background(), "unix", path); err == nil {
 			return nil, errors.Join(socketTaken(path, errors.New("it answers")), conn.Close())
 		}
 	}
