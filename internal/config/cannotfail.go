@@ -66,7 +66,9 @@ func (c Command) weakStmt(st *syntax.Stmt, src string, depth int) (string, bool)
 			if isConstant(cmd.X) && isConstant(cmd.Y) {
 				return "", true
 			}
-			return c.weakStmt(cmd.Y, src, depth+1)
+			if _, isCall := cmd.Y.Cmd.(*syntax.CallExpr); !isCall {
+				return c.weakStmt(cmd.Y, src, depth+1)
+			}
 		case syntax.Pipe, syntax.PipeAll:
 			if isConstant(cmd.Y) || neverFails(cmd.Y) {
 				return "| " + text(src, cmd.Y), true
@@ -113,18 +115,19 @@ func weakCall(call *syntax.CallExpr, depth int) (string, bool) {
 func literals(call *syntax.CallExpr) []string {
 	var out []string
 	for _, arg := range call.Args {
-		word := ""
+		var word strings.Builder
 		pieces, ok := plainWord(arg.Parts, false)
 		for _, p := range pieces {
 			if p.variable {
 				ok = false
 			}
-			word += p.text
+			word.WriteString(p.text)
 		}
 		if !ok {
-			word = "\x00"
+			word.Reset()
+			word.WriteByte(0)
 		}
-		out = append(out, word)
+		out = append(out, word.String())
 	}
 	return out
 }

@@ -127,3 +127,15 @@ func Summary(findings []Finding) string {
 	}
 	return strings.Join(parts, ", ") + " in " + strings.Join(files, ", ")
 }
+
+// Report returns the errors among findings, with warnings, as Format writes them without colour. bad says that there is
+// an error; otherwise the text is "".
+func Report(findings []Finding) (text string, bad bool) {
+	if !Failed(findings, false) {
+		return "", false
+	}
+	shown := slices.DeleteFunc(slices.Clone(findings), func(f Finding) bool { return f.Severity == Note })
+	var b strings.Builder
+	_ = Format(&b, shown, false) // a Builder takes everything
+	return strings.TrimRight(b.String(), "\n"), true
+}

@@ -43,7 +43,7 @@ func (f *File) notYetValue(v reflect.Value, path string) {
 	if _, isScalar := reflect.New(v.Type()).Interface().(scalar); isScalar || isEnv(v.Type()) {
 		return
 	}
-	switch v.Kind() {
+	switch v.Kind() { //nolint:exhaustive // scalars end above, lists hold scalars
 	case reflect.Pointer:
 		if !v.IsNil() {
 			f.notYetValue(v.Elem(), path)

@@ -39,7 +39,8 @@ func Parse(name string, src []byte, opts Options) (*File, []Finding) {
 	if body != nil {
 		f.rules()
 	}
-	return f, f.findings()
+	findings := f.findings()
+	return f, findings
 }
 
 // Load reads belay.yaml in a folder and checks it, together with what the folder holds. Findings that are notes say

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net/http"
 	"path"
 	"regexp"
 	"strconv"
@@ -67,7 +68,7 @@ func (h *Host) parse(s string) *fault {
 		f.why, bare = "a host has no scheme", rest
 	}
 	if before, _, ok := strings.Cut(bare, "/"); ok {
-		if before == strings.ToLower(s) || !strings.Contains(s, "://") {
+		if !strings.Contains(s, "://") {
 			f.why = "a host has no path"
 		}
 		bare = before
@@ -347,4 +348,7 @@ func (v *Method) parse(s string) *fault {
 	*v = Method(s)
 	return nil
 }
+
+// reads reports whether the method changes nothing.
+func (v Method) reads() bool { return v == http.MethodGet || v == http.MethodHead }
 func (*Method) shape() shape { return shape{name: "method", pattern: methodPattern.String()} }

@@ -93,10 +93,10 @@ func (r reference) row(row field, v reflect.Value, path, shown string) {
 }
 
 func placeholder(row field) string {
-	switch {
-	case row.key == "notify":
+	switch row.key {
+	case "notify":
 		return "CHANNEL"
-	case row.key == "parity":
+	case "parity":
 		return "ID"
 	default:
 		return "NAME"

@@ -13,6 +13,7 @@ import (
 // already.
 func (f *File) rules() {
 	f.needed()
+	f.rulesCluster()
 	f.rulesBuild()
 	f.rulesTest()
 	f.rulesVariables()
@@ -92,6 +93,18 @@ func (f *File) never(base, key string, others ...string) {
 		if f.Has(base+"."+key) && f.Has(base+"."+o) {
 			f.failKey("not-together", base+"."+key, "keep one", "it cannot stand with %s (line %d)", o, f.KeyPos(base+"."+o).Line)
 		}
+	}
+}
+
+func (f *File) rulesCluster() {
+	if !f.Has("kubernetes") {
+		return
+	}
+	if f.Driver != Kubernetes && !f.bad["driver"] {
+		f.failKey("needs", "kubernetes", "driver: kubernetes, or take it away", "this app's driver is %s", f.Driver)
+	}
+	if k := f.Kubernetes; k != nil && f.readable("kubernetes.namespace") && k.Namespace.Staging == k.Namespace.Production {
+		f.fail("one-namespace", "kubernetes.namespace.production", "each needs its own", "%s is also staging's", k.Namespace.Production)
 	}
 }
 

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"io/fs"
+	"strconv"
 	"strings"
 
 	"github.com/belay-cd/belay/internal/domain"
@@ -73,7 +74,7 @@ func (f *File) rulesInstances(path string, r *Role) {
 		case n == 0:
 			f.errorf("range", f.Pos(where), "2 or more", "%s: at least 1", at)
 		case n > MaxInstances:
-			f.errorf("range", f.Pos(where), fmt.Sprint(MaxInstances), "%s: at most %d", at, MaxInstances)
+			f.errorf("range", f.Pos(where), strconv.Itoa(MaxInstances), "%s: at most %d", at, MaxInstances)
 		case int(n) < MinProductionInstances && env == domain.Production:
 			f.errorf("one-instance", f.Pos(where), "2 or more", "%s: 1 in production: nobody serves while it restarts", at)
 		case int(n) < MinProductionInstances && f.Rollout.Strategy == Rolling:
@@ -146,7 +147,7 @@ func (f *File) probeHint(path string) string {
 func findServed(dir fs.FS) (path, place string) {
 	const maxFiles, maxBytes = 2000, 512 << 10
 	best, files := len(probePaths), 0
-	_ = fs.WalkDir(dir, ".", func(name string, d fs.DirEntry, err error) error { //nolint:errcheck // a folder that cannot be read gives no hint
+	_ = fs.WalkDir(dir, ".", func(name string, d fs.DirEntry, err error) error { // a folder that cannot be read gives no hint
 		if err != nil {
 			return fs.SkipDir
 		}

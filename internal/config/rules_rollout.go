@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/belay-cd/belay/internal/metric"
@@ -38,7 +39,7 @@ func (f *File) rulesCheck(path string, c *CheckSpec) {
 			f.failKey("not-together", path+"."+k, "take it away", "it belongs to http, not to %s", kind)
 		}
 	}
-	if bool(c.Critical) && kind == "http" && c.Method != "GET" && c.Method != "HEAD" && !f.bad[path+".method"] {
+	if bool(c.Critical) && kind == "http" && !c.Method.reads() && !f.bad[path+".method"] {
 		f.errorf("critical-write", f.KeyPos(path+".critical"), fmt.Sprintf("check a read here, and name the write: guard: { endpoints: [%s %s] }", c.Method, c.HTTP),
 			"%s: a critical check repeats for hours, a %s should not", path, c.Method)
 	}
@@ -194,7 +195,7 @@ func (f *File) rulesGuard() {
 		f.fail("range", "guard.error_rate", Limit{DefaultGuardErrorRate, Duration(DefaultGuardErrorFor)}.String(), "more than all requests cannot fail")
 	}
 	if f.readable("guard.failed_probes") && g.FailedProbes < 1 {
-		f.fail("range", "guard.failed_probes", fmt.Sprint(DefaultFailedProbes), "at least 1")
+		f.fail("range", "guard.failed_probes", strconv.Itoa(DefaultFailedProbes), "at least 1")
 	}
 	if f.readable("guard.false_rollbacks") && (g.FalseRollbacks > MaxFalseRollbacks || g.FalseRollbacks <= 0) {
 		f.fail("range", "guard.false_rollbacks", Percent(DefaultFalseRollbacks).String(), "above 0%% and at most %s", Percent(MaxFalseRollbacks))

@@ -95,7 +95,7 @@ func (s *stricter) checks() {
 		}
 		if bool(before.Critical) && !bool(now.Critical) {
 			s.say("verify.checks.%s: it is no longer critical", name)
-			c.Critical = now.HTTP != "" && (now.Method == "GET" || now.Method == "HEAD")
+			c.Critical = Flag(now.HTTP != "" && now.Method.reads())
 		}
 		if before.Within > 0 && (now.Within == 0 || now.Within > before.Within) && now.HTTP != "" {
 			s.say("verify.checks.%s: it may take longer than %s", name, before.Within)

@@ -103,7 +103,7 @@ func (w *walker) unknown(path string, p pair, known fields) {
 	if path == "" && p.name != "" && isMapping(p.value) {
 		why = owner + " has no such block"
 	}
-	hint := ""
+	var hint string
 	s, ok := synonyms[placeKind(path)][p.name]
 	if !ok {
 		s, ok = anywhere[p.name]

@@ -1,3 +1,6 @@
+// Package config reads belay.yaml: strictly, every finding at once with its place, defaults filled in. The structs of
+// File are the one table from which the decoder, the JSON Schema and the reference page are made; defaults.go holds every
+// number. Only Load touches a disk.
 package config
 
 import (
@@ -205,7 +208,6 @@ func (p *Percent) parse(s string) *fault {
 }
 func (*Percent) shape() shape    { return shape{name: "percent", pattern: percentPattern.String()} }
 func (p Percent) String() string { return formatNumber(float64(p)*100) + "%" }
-func (p Percent) Float() float64 { return float64(p) }
 func formatNumber(v float64) string {
 	return strconv.FormatFloat(math.Round(v*1e9)/1e9, 'f', -1, 64)
 }

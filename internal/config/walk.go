@@ -37,7 +37,7 @@ func (w *walker) decode(n ast.Node, v reflect.Value, path string, tag field) {
 		w.columns(n, v, path, tag)
 		return
 	}
-	switch v.Kind() {
+	switch v.Kind() { //nolint:exhaustive // all other kinds are scalars, a test walks the table
 	case reflect.Pointer:
 		v.Set(reflect.New(v.Type().Elem()))
 		w.decode(n, v.Elem(), path, tag)
@@ -87,16 +87,16 @@ func prefix(path string) string {
 }
 
 // scalarText returns the text of a scalar node as the file has it.
-func scalarText(n ast.Node) (text string, plain, ok bool) {
+func scalarText(n ast.Node) (text string, ok bool) {
 	switch n := n.(type) {
 	case *ast.LiteralNode:
-		return n.Value.Value, false, true
+		return n.Value.Value, true
 	case *ast.StringNode:
-		return n.Value, true, true
+		return n.Value, true
 	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.InfinityNode, *ast.NanNode:
-		return n.GetToken().Value, true, true
+		return n.GetToken().Value, true
 	}
-	return "", false, false
+	return "", false
 }
 
 // span is the place of a node: a scalar's text, the opening bracket of a flow, the first key of a block.
@@ -114,7 +114,7 @@ func (w *walker) span(n ast.Node) Span {
 		return Span{1, 1, 2}
 	}
 	at := tokenSpan(t.Position.Line, max(t.Position.Column, 1), 1)
-	text, _, ok := scalarText(n)
+	text, ok := scalarText(n)
 	if !ok || at.Line > len(w.lines) {
 		if _, alias := n.(*ast.AliasNode); alias {
 			at.EndColumn = at.Column + 1
@@ -149,7 +149,7 @@ func scalarWidth(rest []rune, text string) int {
 }
 
 func (w *walker) scalar(n ast.Node, s scalar, path string) {
-	text, _, ok := scalarText(n)
+	text, ok := scalarText(n)
 	if !ok {
 		w.bad[path] = true
 		if _, isService := s.(*Service); isService {
@@ -186,7 +186,7 @@ func (w *walker) scalar(n ast.Node, s scalar, path string) {
 // isColumns reports whether a node is a mapping of environments.
 func isColumns(n ast.Node) bool {
 	for _, pair := range pairs(n) {
-		if key, _, _ := scalarText(pair.Key); key == "staging" || key == "production" {
+		if key, _ := scalarText(pair.Key); key == "staging" || key == "production" {
 			return true
 		}
 	}
@@ -227,7 +227,7 @@ func (w *walker) keysOf(n ast.Node, path string) []pair {
 		if p.Key == nil || p.Value == nil {
 			continue
 		}
-		name, _, ok := scalarText(p.Key)
+		name, ok := scalarText(p.Key)
 		at := w.span(p.Key)
 		if !ok {
 			w.errorf("key", at, "write it as word: value", "%sa key is one word", prefix(path))
@@ -284,7 +284,7 @@ func join(path, key string) string {
 }
 
 func (w *walker) loneHint(n ast.Node, tag field) string {
-	text, _, ok := scalarText(n)
+	text, ok := scalarText(n)
 	if !ok || tag.lone == "" {
 		return ""
 	}
@@ -316,7 +316,7 @@ func (w *walker) list(n ast.Node, v reflect.Value, path string, tag field) {
 	seq, ok := n.(*ast.SequenceNode)
 	if !ok {
 		hint := ""
-		if text, _, isScalar := scalarText(n); isScalar {
+		if text, isScalar := scalarText(n); isScalar {
 			hint = "[" + oneLine(text) + "]"
 		}
 		w.bad[path] = true
@@ -386,12 +386,12 @@ func columnWord(v reflect.Value) string {
 func (w *walker) columnsHint(n ast.Node, _ string) string {
 	seq, ok := n.(*ast.SequenceNode)
 	if !ok || len(seq.Values) == 0 {
-		text, _, _ := scalarText(n)
+		text, _ := scalarText(n)
 		return fmt.Sprintf("{ staging: %s-staging, production: %s }", text, text)
 	}
 	var staging, production []string
 	for _, item := range seq.Values {
-		host, _, _ := scalarText(item)
+		host, _ := scalarText(item)
 		production = append(production, host)
 		if label, rest, ok := strings.Cut(host, "."); ok && strings.Contains(rest, ".") {
 			staging = append(staging, label+".staging."+rest)

@@ -79,9 +79,9 @@ func workload(f *File, name string, r *Role, env domain.Environment, secrets []s
 	return w
 }
 
-// ConfigHash returns sha256:… over workloads without the values of secrets: two releases with the same hash and the same
+// HashOf returns sha256:… over workloads without the values of secrets: two releases with the same hash and the same
 // artifact differ in secret versions or the schema only. The order of the workloads does not matter.
-func ConfigHash(workloads []domain.Workload) string {
+func HashOf(workloads []domain.Workload) string {
 	clean := slices.Clone(workloads)
 	slices.SortFunc(clean, func(a, b domain.Workload) int { return strings.Compare(a.Role, b.Role) })
 	for i := range clean {
@@ -97,4 +97,13 @@ func ConfigHash(workloads []domain.Workload) string {
 	}
 	sum := sha256.Sum256(text)
 	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+// Hash returns the HashOf of a file's workloads in an environment.
+func Hash(f *File, env domain.Environment) string { return HashOf(Workloads(f, env)) }
+
+// ValidName reports whether s may be the name of an app or a role.
+func ValidName(s string) bool {
+	var n Name
+	return n.parse(s) == nil
 }

@@ -109,7 +109,10 @@ func withoutUnits(text string) (string, error) {
 				i++
 			}
 			digits := i
-			for i < len(text) && (isLetter(text[i]) || text[i] == '%') {
+			for i < len(text) && isLetter(text[i]) {
+				i++
+			}
+			if i == digits && i < len(text) && text[i] == '%' {
 				i++
 			}
 			v, ok := number(text[start:digits], text[digits:i])
@@ -117,6 +120,9 @@ func withoutUnits(text string) (string, error) {
 				return "", &SyntaxError{Offset: start, Length: i - start, Reason: "not a number: " + text[start:i]}
 			}
 			b.WriteString(v)
+			if i < len(text) && isLetter(text[i]) {
+				b.WriteByte(' ') // 80%and
+			}
 		default:
 			b.WriteByte(c)
 			i++

@@ -174,7 +174,6 @@ func (p *queryParser) call(name string) node {
 		}
 		how = word
 		p.space()
-		inner = p.at
 		word = p.word()
 	}
 	s := p.selector(word)
@@ -245,7 +244,7 @@ func (p *queryParser) matcher() Matcher {
 		p.failf(1, "the label's value is not quoted")
 		return m
 	}
-	m.Value, _ = strconv.Unquote(quoted) //nolint:errcheck // a quoted prefix unquotes
+	m.Value, _ = strconv.Unquote(quoted)
 	p.at += len(quoted)
 	return m
 }

@@ -25,7 +25,7 @@ func run(args []string) error {
 		return fmt.Errorf("schema: %w", err)
 	}
 	for name, text := range map[string][]byte{"belay.schema.json": schema, "belay-yaml.md": config.Reference()} {
-		if err := os.WriteFile(filepath.Join(args[0], name), text, 0o644); err != nil { //nolint:gosec // documentation is for everybody
+		if err := os.WriteFile(filepath.Join(args[0], name), text, 0o644); err != nil {
 			return err
 		}
 	}
