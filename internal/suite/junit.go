@@ -2,6 +2,7 @@ package suite
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/xml"
 	"errors"
 	"fmt"
@@ -315,6 +316,11 @@ func (p *printable) mend() []byte {
 		switch {
 		case c < 0x20 && c != '\t' && c != '\n' && c != '\r' || c == 0x7f:
 			out, in = append(out, '?'), in[1:]
+		case c == '&' && len(in) < longestRef && bytes.IndexByte(in, ';') < 0 && p.err == nil:
+			p.n = copy(p.buf[:], in) // the rest of the reference is to come
+			return out
+		case c == '&' && forbidden(in) > 0:
+			out, in = append(out, '?'), in[forbidden(in):]
 		case c < utf8.RuneSelf || !p.utf8:
 			out, in = append(out, c), in[1:]
 		case !utf8.FullRune(in) && p.err == nil:
@@ -332,4 +338,25 @@ func (p *printable) mend() []byte {
 	}
 	p.n = 0
 	return out
+}
+
+// longestRef is the longest reference to a character, in bytes.
+const longestRef = 12
+
+// forbidden returns the length of a reference at the beginning of in, as &#27; or &#x1b;, to a character that XML does not
+// allow and that some tools write all the same; else 0.
+func forbidden(in []byte) int {
+	end := bytes.IndexByte(in[:min(len(in), longestRef)], ';')
+	if end < 0 || !bytes.HasPrefix(in, []byte("&#")) {
+		return 0
+	}
+	digits, base := string(in[2:end]), 10
+	if strings.HasPrefix(strings.ToLower(digits), "x") {
+		digits, base = digits[1:], 16
+	}
+	n, err := strconv.ParseUint(digits, base, 32)
+	if err != nil || n >= 0x20 && (n < 0xd800 || n > 0xdfff) && n != 0xfffe && n != 0xffff && n <= 0x10ffff || n == '\t' || n == '\n' || n == '\r' {
+		return 0
+	}
+	return end + 1
 }
