@@ -33,7 +33,7 @@ type Accounts struct {
 	Numeric bool
 }
 
-// Purposes of an account besides the two environments.
+// Build is the purpose of an account besides the two environments.
 const Build = "build"
 
 // firstNumber is the first bare number, where no system user can be made: above everything that distributions and

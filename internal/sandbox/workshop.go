@@ -1,0 +1,107 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// Workshop is where an app is built and tested: folders of its own below the daemon's folder, at a path that never
+// changes, owned by its build user.
+type Workshop struct {
+	Data    string // the daemon's folder, without symbolic links
+	Home    string // home of the daemon's user, for its toolchains
+	Path    string // PATH of the commands
+	App     string
+	Account Account // of purpose Build
+}
+
+// The folders of a workshop.
+func (w Workshop) dir(name string) string { return filepath.Join(w.Data, "work", w.App, name) }
+
+// Src is the checkout.
+func (w Workshop) Src() string { return w.dir("src") }
+
+// Cache outlives builds and holds what toolchains keep.
+func (w Workshop) Cache() string { return w.dir("cache") }
+
+// Clear makes the workshop's folders, and Src and the temporary one anew. What it makes belongs to the caller until
+// Give, so that a checkout can be written before any code of the app runs.
+func (w Workshop) Clear() error {
+	if err := os.MkdirAll(filepath.Dir(w.Src()), 0o711); err != nil {
+		return err
+	}
+	for _, dir := range []string{w.Src(), w.dir("tmp")} {
+		// Removal follows no link.
+		if err := os.RemoveAll(dir); err != nil {
+			return fmt.Errorf("clear %s: %w", dir, err)
+		}
+	}
+	for _, dir := range []string{w.Src(), w.dir("tmp"), w.Cache(), w.dir("home")} {
+		if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+			return err
+		}
+	}
+	for _, dir := range []string{w.dir("tmp"), w.Cache(), w.dir("home")} {
+		if err := w.own(dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Give hands the checkout over to the build user. It may be called only before code of the app has run in it: afterwards
+// a hard link could make it give away another file.
+func (w Workshop) Give() error {
+	return filepath.WalkDir(w.Src(), func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return w.own(path)
+	})
+}
+
+func (w Workshop) own(path string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	return os.Lchown(path, w.Account.UID, w.Account.GID)
+}
+
+// Spec returns the confined command argv in the folder dir of the checkout ("" is the checkout itself). The variables env
+// come on top of PATH, HOME, TMPDIR and the places of the toolchains' caches. Whatever the command leaves running ends
+// with it.
+func (w Workshop) Spec(dir string, argv []string, env map[string]string) Spec {
+	hide, binds := Walls(w.Data, w.Home, w.Path)
+	binds = append(binds, Bind{From: w.dir("tmp"), To: "/tmp"})
+	for _, folder := range []string{w.Src(), w.Cache(), w.dir("home")} {
+		binds = append(binds, Bind{From: folder, To: folder})
+	}
+	all := map[string]string{
+		"PATH": w.Path, "HOME": w.dir("home"), "LANG": "C.UTF-8", "TMPDIR": "/tmp",
+		"GOMODCACHE": filepath.Join(w.Cache(), "go-mod"), "GOCACHE": filepath.Join(w.Cache(), "go-build"),
+		"npm_config_cache": filepath.Join(w.Cache(), "npm"), "PIP_CACHE_DIR": filepath.Join(w.Cache(), "pip"),
+		"XDG_CACHE_HOME": filepath.Join(w.Cache(), "xdg"),
+	}
+	if w.Account.Name != "" {
+		all["USER"], all["LOGNAME"] = w.Account.Name, w.Account.Name
+	}
+	maps.Copy(all, ToolchainEnv(w.Home, w.Path))
+	maps.Copy(all, env)
+	spec := Spec{
+		Dir: filepath.Join(w.Src(), dir), Argv: argv, UID: w.Account.UID, GID: w.Account.GID,
+		Hide: hide, Bind: binds, PrivateTmp: true, OwnPIDs: true,
+		OOMScoreAdj: 800, Nice: 10, // first to go when memory runs out, last to get the processor
+		Rlimits: []Rlimit{{Resource: unix.RLIMIT_CORE}},
+	}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		spec.Env = append(spec.Env, name+"="+all[name])
+	}
+	return spec
+}
