@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -82,19 +81,19 @@ func (o checkOptions) one(s *session, name string) (failed bool, err error) {
 		return failed, nil
 	}
 	if !s.quiet || failed {
-		if err := config.Format(s.stdio.Out, findings, s.colored(s.stdio.Out)); err != nil {
+		if err := config.Format(s.stdio.Out, findings, s.coloured(s.stdio.Out)); err != nil {
 			return failed, err
 		}
 	}
 	if failed || s.quiet {
 		return failed, nil
 	}
-	return failed, s.say(right1(shown, file, findings) + "\n")
+	return failed, s.say(rightLine(shown, file, findings) + "\n")
 }
 
-// shown is how a file is named in findings: from the folder where the command runs, if it lies in it.
+// shown is how a file is named in findings: from the folder where the command runs.
 func (s *session) shown(name string) string {
-	if rel, err := filepath.Rel(s.dir, name); err == nil && !strings.HasPrefix(rel, "..") {
+	if rel, err := filepath.Rel(s.dir, name); err == nil && len(rel) < len(name) {
 		return filepath.ToSlash(rel)
 	}
 	return name
@@ -116,8 +115,8 @@ func load(name string) (*config.File, []config.Finding, error) {
 	return file, findings, nil
 }
 
-// right1 is the line about a file without errors.
-func right1(name string, f *config.File, findings []config.Finding) string {
+// rightLine is the line about a file without errors.
+func rightLine(name string, f *config.File, findings []config.Finding) string {
 	warnings := int64(0)
 	for _, x := range findings {
 		if x.Severity == config.Warning {

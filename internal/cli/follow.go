@@ -53,11 +53,14 @@ func (f follower) follow(ctx context.Context, d domain.Delivery, see func(sight)
 	poll := time.NewTicker(pollEvery)
 	defer poll.Stop()
 	var quiet <-chan time.Time // runs once the end was seen
-	if f.over(d) {
-		quiet = time.After(settle)
-	}
 	w := watch{f: f, d: d, see: see}
 	for {
+		if f.until != nil && f.until(w.d) {
+			return w.d, nil
+		}
+		if quiet == nil && w.d.State.Final() {
+			quiet = time.After(settle)
+		}
 		var err error
 		select {
 		case <-ctx.Done():
@@ -75,14 +78,7 @@ func (f follower) follow(ctx context.Context, d domain.Delivery, see func(sight)
 		if err != nil {
 			return w.d, err
 		}
-		if quiet == nil && f.over(w.d) {
-			quiet = time.After(settle)
-		}
 	}
-}
-
-func (f follower) over(d domain.Delivery) bool {
-	return d.State.Final() || f.until != nil && f.until(d)
 }
 
 // read passes the event stream on, and opens it again after the last number when it is lost.
@@ -121,6 +117,8 @@ type watch struct {
 	d    domain.Delivery
 	see  func(sight) error
 	away time.Time // since when the server does not answer; zero: it does
+	// held are events that cannot be told before the delivery was looked at again.
+	held []domain.Event
 }
 
 // hear acts on one message of the event stream.
@@ -131,12 +129,25 @@ func (w *watch) hear(ctx context.Context, n news) error {
 		}
 		return w.look(ctx)
 	}
+	w.held = append(w.held, *n.event)
 	if changesRow(n.event.Type) {
 		if err := w.look(ctx); err != nil {
 			return err
 		}
 	}
-	return w.see(sight{event: n.event, delivery: w.d, away: !w.away.IsZero()})
+	return w.tell()
+}
+
+// tell shows the held events, unless the server went away before it said what came of them.
+func (w *watch) tell() error {
+	for len(w.held) > 0 && w.away.IsZero() {
+		e := w.held[0]
+		w.held = w.held[1:]
+		if err := w.see(sight{event: &e, delivery: w.d}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // look asks for the delivery as it is now. A server that is away is no error until it has been so for long.
@@ -147,9 +158,11 @@ func (w *watch) look(ctx context.Context) error {
 		w.d = d
 		if !w.away.IsZero() {
 			w.away = time.Time{}
-			return w.see(sight{delivery: d})
+			if err := w.see(sight{delivery: d}); err != nil {
+				return err
+			}
 		}
-		return nil
+		return w.tell()
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case domain.CodeOf(err) != domain.Unavailable:

@@ -49,7 +49,7 @@ func runPlan(ctx context.Context, s *session, ref string) error {
 	if err != nil {
 		return err
 	}
-	parsed, findings := config.Parse(config.FileName, file, config.Options{})
+	parsed, findings := config.Parse(config.FileName, file, serverBounds)
 	if parsed == nil || config.Failed(findings, false) {
 		return s.wrongFile(folder, findings)
 	}
@@ -78,12 +78,12 @@ func place(ctx context.Context, dir string) (root, folder string, err error) {
 	if root, err = source.Root(ctx, dir); err != nil {
 		return "", "", err
 	}
-	real, err := filepath.EvalSymlinks(dir)
+	resolved, err := filepath.EvalSymlinks(dir)
 	if err != nil {
 		return "", "", usage("%w", err)
 	}
-	if folder, err = filepath.Rel(root, real); err != nil || strings.HasPrefix(folder, "..") {
-		return "", "", usage("%s is not in the repository %s", real, root)
+	if folder, err = filepath.Rel(root, resolved); err != nil || strings.HasPrefix(folder, "..") {
+		return "", "", usage("%s is not in the repository %s", resolved, root)
 	}
 	if folder == "." {
 		folder = ""
@@ -98,7 +98,7 @@ func (s *session) wrongFile(folder string, findings []config.Finding) error {
 		prefix = folder + "/"
 	}
 	s.annotate(prefix, findings)
-	if err := config.Format(s.stdio.Err, findings, s.colored(s.stdio.Err)); err != nil {
+	if err := config.Format(s.stdio.Err, findings, s.coloured(s.stdio.Err)); err != nil {
 		return err
 	}
 	return exit(exitUsage)

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/belay-cd/belay/internal/domain"
@@ -60,7 +61,7 @@ func (v view) planSteps(b *strings.Builder, steps []web.PlanStep) {
 	}
 	what = min(what, 40)
 	for i, s := range steps {
-		row := strings.Repeat(" ", 2+nameColumn) + pad(fmt.Sprintf("%d", i+1), 3) + pad(s.Verb, 8) + pad(clean(s.What), what+3) + clean(s.Detail)
+		row := strings.Repeat(" ", 2+nameColumn) + pad(strconv.Itoa(i+1), 3) + pad(s.Verb, 8) + pad(clean(s.What), what+3) + clean(s.Detail)
 		b.WriteString(strings.TrimRight(row, " ") + "\n")
 	}
 }

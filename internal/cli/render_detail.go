@@ -23,11 +23,7 @@ func (v view) details(s domain.StageRecord) []string {
 			text += "  " + took(max(0, step.Ended.Sub(*step.Started)))
 		}
 		name := stepText(step)
-		for _, more := range []string{step.Verdict, step.Message} {
-			if more != "" {
-				text += "  " + more
-			}
-		}
+		text += prefixed("  ", step.Verdict) + prefixed("  ", step.Message)
 		for i, l := range wrap(clean(text), v.width-34) {
 			if i > 0 {
 				name = ""

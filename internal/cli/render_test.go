@@ -83,8 +83,8 @@ func TestDeliveryIsDrawn(t *testing.T) {
 			narrow(t, got)
 			// Colours only repeat what the words say.
 			c.view.paint.on = true
-			if colored := c.view.delivery(c.d); ansi.Strip(colored) != got || colored == got {
-				t.Errorf("with colours it says something else:\n%s", colored)
+			if coloured := c.view.delivery(c.d); ansi.Strip(coloured) != got || coloured == got {
+				t.Errorf("with colours it says something else:\n%s", coloured)
 			}
 		})
 	}

@@ -196,7 +196,7 @@ func (s *session) terminal(w io.Writer) bool {
 	return ci == "" || ci == "false" || ci == "0"
 }
 
-func (s *session) colored(w io.Writer) bool {
+func (s *session) coloured(w io.Writer) bool {
 	force := s.stdio.Env("CLICOLOR_FORCE")
 	if force != "" && force != "0" && s.stdio.Env("NO_COLOR") == "" {
 		return true
@@ -204,11 +204,11 @@ func (s *session) colored(w io.Writer) bool {
 	return s.terminal(w)
 }
 
-func (s *session) errPaint() paint { return paint{on: s.colored(s.stdio.Err)} }
+func (s *session) errPaint() paint { return paint{on: s.coloured(s.stdio.Err)} }
 
 // view returns how things are drawn on stdout.
 func (s *session) view() view {
-	return view{paint: paint{on: s.colored(s.stdio.Out)}, now: s.now(), width: width}
+	return view{paint: paint{on: s.coloured(s.stdio.Out)}, now: s.now(), width: width}
 }
 
 // say writes text to stdout.

@@ -91,7 +91,7 @@ func (s *session) watch(ctx context.Context, api deliveries, d domain.Delivery, 
 func (s *session) stopped(d domain.Delivery, w watching) error {
 	if reached(d, w.until) {
 		s.note("%s is done; #%d goes on: belay show %d --follow", w.until, d.Number, d.Number)
-		s.summarize(d, string(w.until)+" is done")
+		s.summarise(d, string(w.until)+" is done")
 		return nil
 	}
 	reason := "a gate"
@@ -99,7 +99,7 @@ func (s *session) stopped(d domain.Delivery, w watching) error {
 		reason = clean(d.Wait.Reason)
 	}
 	s.note("#%d waits: %s", d.Number, reason)
-	s.summarize(d, "waits: "+reason)
+	s.summarise(d, "waits: "+reason)
 	return exit(exitWaits)
 }
 
@@ -110,7 +110,7 @@ func (s *session) ended(ctx context.Context, c *client.Client, d domain.Delivery
 			return err
 		}
 	}
-	s.summarize(d, sentence(d))
+	s.summarise(d, sentence(d))
 	if d.State == domain.DoneState {
 		return s.observed(ctx, c, d)
 	}
@@ -174,9 +174,9 @@ func (s *session) observed(ctx context.Context, c *client.Client, d domain.Deliv
 	return domain.Errorf(domain.Failed, "#%d says done, but nothing serves production", d.Number).WithHint("belay status")
 }
 
-// summarize appends the end to the page of a job in GitHub Actions. The page is a courtesy: that it cannot be written is
+// summarise appends the end to the page of a job in GitHub Actions. The page is a courtesy: that it cannot be written is
 // said and changes no exit code.
-func (s *session) summarize(d domain.Delivery, end string) {
+func (s *session) summarise(d domain.Delivery, end string) {
 	name := s.stdio.Env("GITHUB_STEP_SUMMARY")
 	if !s.actions() || name == "" {
 		return

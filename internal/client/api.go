@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"encoding/json"
 	"io"
 	"net/http"
 	"net/url"
@@ -18,33 +17,37 @@ const Newest = 0
 
 // Apps lists the names of all apps on the server.
 func (c *Client) Apps(ctx context.Context) ([]string, error) {
-	var apps []string
-	return apps, c.list(ctx, path("apps"), nil, "apps", &apps)
+	list, err := get[struct {
+		Apps []string `json:"apps"`
+	}](ctx, c, path("apps"), nil)
+	return list.Apps, err
 }
 
 // Status says what runs where.
 func (c *Client) Status(ctx context.Context, app string) (domain.AppStatus, error) {
-	var s domain.AppStatus
-	return s, c.get(ctx, path("apps", app), nil, &s)
+	return get[domain.AppStatus](ctx, c, path("apps", app), nil)
 }
 
 // Have lists commits of the app that the server holds already, newest first.
 func (c *Client) Have(ctx context.Context, app string) ([]string, error) {
-	var commits []string
-	return commits, c.list(ctx, path("apps", app, "have"), nil, "commits", &commits)
+	list, err := get[struct {
+		Commits []string `json:"commits"`
+	}](ctx, c, path("apps", app, "have"), nil)
+	return list.Commits, err
 }
 
 // Deliveries lists the newest first, at most limit.
 func (c *Client) Deliveries(ctx context.Context, app string, limit int) ([]domain.Delivery, error) {
-	var ds []domain.Delivery
 	query := url.Values{"limit": {strconv.Itoa(limit)}}
-	return ds, c.list(ctx, path("apps", app, "deliveries"), query, "deliveries", &ds)
+	list, err := get[struct {
+		Deliveries []domain.Delivery `json:"deliveries"`
+	}](ctx, c, path("apps", app, "deliveries"), query)
+	return list.Deliveries, err
 }
 
 // Delivery returns one; Newest is the newest.
 func (c *Client) Delivery(ctx context.Context, app string, number int) (domain.Delivery, error) {
-	var d domain.Delivery
-	return d, c.get(ctx, delivery(app, number), nil, &d)
+	return get[domain.Delivery](ctx, c, delivery(app, number), nil)
 }
 
 // Submission is a commit to be shipped.
@@ -70,11 +73,9 @@ func (c *Client) Ship(ctx context.Context, s Submission) (domain.Delivery, error
 		query.Set("from", s.From)
 	}
 	header := http.Header{"Content-Type": {"application/octet-stream"}, "Idempotency-Key": {s.Key}}
-	var d domain.Delivery
-	return d, c.json(ctx, request{
-		method: http.MethodPost, path: path("apps", s.App, "deliveries"), query: query, header: header,
-		body: s.Bundle, changes: true,
-	}, &d)
+	return answer[domain.Delivery](ctx, c, request{
+		method: http.MethodPost, path: path("apps", s.App, "deliveries"), query: query, header: header, body: s.Bundle, changes: true,
+	})
 }
 
 type reason struct {
@@ -83,14 +84,12 @@ type reason struct {
 
 // Cancel ends a delivery: before production it is rejected, during a rollout it is rolled back.
 func (c *Client) Cancel(ctx context.Context, app string, number int, why string) (domain.Delivery, error) {
-	var d domain.Delivery
-	return d, c.post(ctx, delivery(app, number)+"/cancel", reason{Reason: why}, &d)
+	return post[domain.Delivery](ctx, c, delivery(app, number)+"/cancel", reason{Reason: why})
 }
 
 // Explain says why a delivery ended as it did.
 func (c *Client) Explain(ctx context.Context, app string, number int) (domain.Explanation, error) {
-	var e domain.Explanation
-	return e, c.get(ctx, delivery(app, number)+"/explain", nil, &e)
+	return get[domain.Explanation](ctx, c, delivery(app, number)+"/explain", nil)
 }
 
 // Rollback goes back in one environment; to is a release or a commit, "" is the release before.
@@ -100,8 +99,7 @@ func (c *Client) Rollback(ctx context.Context, app string, env domain.Environmen
 		To          string             `json:"to"`
 		Reason      string             `json:"reason"`
 	}{env, to, why}
-	var r domain.RollbackResult
-	return r, c.post(ctx, path("apps", app, "rollback"), in, &r)
+	return post[domain.RollbackResult](ctx, c, path("apps", app, "rollback"), in)
 }
 
 // Plan asks what would happen if commit were shipped now with this belay.yaml. Nothing is touched.
@@ -110,8 +108,7 @@ func (c *Client) Plan(ctx context.Context, app, commit string, file []byte) (web
 		Commit string `json:"commit"`
 		File   string `json:"file"`
 	}{commit, string(file)}
-	var p web.PlanView
-	return p, c.post(ctx, path("apps", app, "plan"), in, &p)
+	return post[web.PlanView](ctx, c, path("apps", app, "plan"), in)
 }
 
 type freeze struct {
@@ -122,18 +119,19 @@ type freeze struct {
 
 // Freeze stops what starts Deploy production, for one app or, with app "", for the whole server.
 func (c *Client) Freeze(ctx context.Context, app, why string, until *time.Time) error {
-	return c.post(ctx, path("freeze"), freeze{App: app, Reason: why, Until: until}, nil)
+	_, err := post[struct{}](ctx, c, path("freeze"), freeze{App: app, Reason: why, Until: until})
+	return err
 }
 
 // Thaw lifts a freeze, and the hold of the app when app is given.
 func (c *Client) Thaw(ctx context.Context, app, why string) error {
-	return c.post(ctx, path("thaw"), freeze{App: app, Reason: why}, nil)
+	_, err := post[struct{}](ctx, c, path("thaw"), freeze{App: app, Reason: why})
+	return err
 }
 
 // Health says what runs on the server.
 func (c *Client) Health(ctx context.Context) (web.Health, error) {
-	var h web.Health
-	return h, c.get(ctx, path("health"), nil, &h)
+	return get[web.Health](ctx, c, path("health"), nil)
 }
 
 // LogQuery selects log lines.
@@ -182,23 +180,4 @@ func delivery(app string, number int) string {
 		id = strconv.Itoa(number)
 	}
 	return path("apps", app, "deliveries", id)
-}
-
-// list reads a list that stands bare or under its name.
-func (c *Client) list(ctx context.Context, path string, query url.Values, name string, out any) error {
-	var raw json.RawMessage
-	if err := c.get(ctx, path, query, &raw); err != nil {
-		return err
-	}
-	var named map[string]json.RawMessage
-	if json.Unmarshal(raw, &named) == nil {
-		raw = named[name]
-	}
-	if len(raw) == 0 {
-		return nil
-	}
-	if err := json.Unmarshal(raw, out); err != nil {
-		return domain.Errorf(domain.Failed, "server %s: its list of %s is not what this belay understands: %w", c.address, name, err)
-	}
-	return nil
 }

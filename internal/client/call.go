@@ -2,6 +2,7 @@ package client
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -125,13 +126,11 @@ func (c *Client) problem(res *http.Response, changes bool) error {
 	}
 	body, _ := io.ReadAll(io.LimitReader(res.Body, maxProblem)) // what arrived is all there is to say
 	known := json.Unmarshal(body, &p) == nil && (p.Detail != "" || p.Title != "")
-	message := p.Detail
-	if message == "" {
-		message = p.Title
-	}
+	said := []string{cmp.Or(p.Detail, p.Title)}
 	for _, e := range p.Errors {
-		message += "; " + strings.TrimSpace(e.Location+" "+e.Message)
+		said = append(said, strings.TrimSpace(e.Location+" "+e.Message))
 	}
+	message := strings.Join(said, "; ")
 	if !known {
 		message = "server " + c.address + " answered " + res.Status
 	}
@@ -167,39 +166,42 @@ func codeOf(status int) domain.Code {
 	return domain.Failed
 }
 
-// get reads one JSON document into out.
-func (c *Client) get(ctx context.Context, path string, query url.Values, out any) error {
-	return c.json(ctx, request{method: http.MethodGet, path: path, query: query}, out)
+// get reads one JSON document.
+func get[T any](ctx context.Context, c *Client, path string, query url.Values) (T, error) {
+	return answer[T](ctx, c, request{method: http.MethodGet, path: path, query: query})
 }
 
-// post sends in as JSON and reads one JSON document into out, which may be nil.
-func (c *Client) post(ctx context.Context, path string, in, out any) error {
+// post sends in as JSON and reads one JSON document.
+func post[T any](ctx context.Context, c *Client, path string, in any) (T, error) {
 	body, err := json.Marshal(in)
 	if err != nil {
-		return domain.Errorf(domain.Invalid, "request: %w", err)
+		var none T
+		return none, domain.Errorf(domain.Invalid, "request: %w", err)
 	}
-	return c.json(ctx, request{
+	return answer[T](ctx, c, request{
 		method: http.MethodPost, path: path, body: bytes.NewReader(body), changes: true,
 		header: http.Header{"Content-Type": {"application/json"}},
-	}, out)
+	})
 }
 
-func (c *Client) json(ctx context.Context, r request, out any) error {
+// answer sends r and reads its answer.
+func answer[T any](ctx context.Context, c *Client, r request) (T, error) {
+	var out T
 	res, err := c.do(ctx, r)
 	if err != nil {
-		return err
+		return out, err
 	}
 	defer func() { _ = res.Body.Close() }()
 	body, err := io.ReadAll(res.Body)
 	if err != nil {
-		return c.unreachable(ctx, err, r.changes)
+		return out, c.unreachable(ctx, err, r.changes)
 	}
-	if out == nil || len(body) == 0 {
-		return nil
+	if len(body) == 0 { // done, and nothing to say
+		return out, nil
 	}
-	if err := json.Unmarshal(body, out); err != nil {
-		return domain.Errorf(domain.Failed, "server %s: its answer is not what this belay understands: %w", c.address, err).
+	if err := json.Unmarshal(body, &out); err != nil {
+		return out, domain.Errorf(domain.Failed, "server %s: its answer is not what this belay understands: %w", c.address, err).
 			WithHint("compare belay version here and on the server")
 	}
-	return nil
+	return out, nil
 }
