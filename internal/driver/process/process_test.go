@@ -31,6 +31,8 @@ func TestMain(m *testing.M) {
 			os.Exit(supervise.Main(os.Args[2:]))
 		case "static":
 			os.Exit(process.StaticMain(os.Args[2:]))
+		case "attack":
+			os.Exit(attackMain(os.Args[2:]))
 		case "app":
 			os.Exit(app(os.Args[2:]))
 		}
