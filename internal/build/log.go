@@ -45,9 +45,9 @@ func (s *stream) Write(p []byte) (int, error) {
 		if i < 0 && len(s.part) < longest {
 			return len(p), nil
 		}
-		line := append([]byte(nil), s.part[:i+1]...)
+		line := s.part[:i+1]
 		if i < 0 {
-			line, i = append(s.part[:longest:longest], '\n'), longest-1
+			line, i = append(bytes.Clone(s.part[:longest]), '\n'), longest-1
 		}
 		if err := s.to.write(s.purpose, line); err != nil {
 			return 0, err
@@ -63,9 +63,9 @@ func (s *stream) flush() error {
 	if len(s.part) == 0 {
 		return nil
 	}
-	line := append(s.part, '\n')
-	s.part = nil
-	return s.to.write(s.purpose, line)
+	s.part = append(s.part, '\n')
+	defer func() { s.part = nil }()
+	return s.to.write(s.purpose, s.part)
 }
 
 // headline is the first line of a command, for messages.

@@ -53,7 +53,8 @@ func (d Folder) Save(_ context.Context, key string, a Artifact) (err error) {
 		}
 	}()
 	_, err = f.Write(body)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err != nil {
 		return err
 	}
 	return os.Rename(f.Name(), filepath.Join(string(d), key+".json"))

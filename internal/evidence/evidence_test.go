@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -111,15 +112,14 @@ func TestEnvelopeIsDSSE(t *testing.T) {
 	}
 	payload, _ := base64.StdEncoding.DecodeString(e.Payload)
 	sig, _ := base64.StdEncoding.DecodeString(e.Signatures[0].Sig)
-	message := "DSSEv1 28 application/vnd.in-toto+json " + jsonLen(len(payload)) + " " + string(payload)
+	message := "DSSEv1 28 application/vnd.in-toto+json " + length(len(payload)) + " " + string(payload)
 	if !ed25519.Verify(k.Public(), []byte(message), sig) {
 		t.Error("the signature is over something else")
 	}
 }
 
-func jsonLen(n int) string {
-	b, _ := json.Marshal(n)
-	return string(b)
+func length(n int) string {
+	return strconv.Itoa(n)
 }
 
 // shelf is a registry with one image.
@@ -135,7 +135,10 @@ func shelf(t *testing.T) (gate *evidence.Gate, dir, digest string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	body, _ := json.Marshal(registry.Manifest{SchemaVersion: 2, MediaType: registry.ManifestType, Config: &registry.Descriptor{MediaType: registry.ConfigType, Digest: config, Size: n}})
+	body, err := json.Marshal(registry.Manifest{SchemaVersion: 2, MediaType: registry.ManifestType, Config: &registry.Descriptor{MediaType: registry.ConfigType, Digest: config, Size: n}})
+	if err != nil {
+		t.Fatal(err)
+	}
 	digest, err = s.PutManifest(ctx, "shop", sha, registry.ManifestType, body)
 	if err != nil {
 		t.Fatal(err)

@@ -2,6 +2,7 @@
 package evidence
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
@@ -63,7 +64,8 @@ func makeKey(dir, file string) error {
 	}
 	defer func() { _ = os.Remove(f.Name()) }()
 	err = pem.Encode(f, &pem.Block{Type: "PRIVATE KEY", Bytes: der})
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err != nil {
 		return err
 	}
 	if err := os.Link(f.Name(), file); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -110,10 +112,10 @@ func writePublic(file string, k *Key) error {
 		return err
 	}
 	text := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
-	if was, err := os.ReadFile(file); err == nil && string(was) == string(text) {
+	if was, err := os.ReadFile(file); err == nil && bytes.Equal(was, text) {
 		return nil
 	}
-	return os.WriteFile(file, text, 0o644) //nolint:gosec // it is public
+	return os.WriteFile(file, text, 0o644)
 }
 
 func public(private ed25519.PrivateKey) ed25519.PublicKey {

@@ -41,7 +41,7 @@ func Free(path string) (free, total uint64, err error) {
 	if err := unix.Statfs(path, &st); err != nil {
 		return 0, 0, fmt.Errorf("free space of %s: %w", path, err)
 	}
-	block := uint64(st.Bsize) //nolint:gosec // never negative
+	block := uint64(st.Bsize)
 	return st.Bavail * block, st.Blocks * block, nil
 }
 
@@ -78,12 +78,12 @@ func Ballast(path string, size int64) (err error) {
 	if err := f.Truncate(0); err != nil {
 		return err
 	}
-	err = unix.Fallocate(int(f.Fd()), 0, 0, size) //nolint:gosec // a file descriptor fits
+	err = unix.Fallocate(int(f.Fd()), 0, 0, size)
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
 		_, err = io.CopyN(f, zeros{}, size)
 	}
 	if err != nil {
-		return fmt.Errorf("ballast of %s: %w", Size(uint64(size)), err) //nolint:gosec // a size
+		return fmt.Errorf("ballast of %s: %w", Size(uint64(size)), err)
 	}
 	return f.Sync()
 }

@@ -227,7 +227,7 @@ func reply(w http.ResponseWriter, status int, body any) {
 		w.Header().Set("Content-Type", "application/json")
 	}
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(body) // whoever left does not read the error
+	_ = json.NewEncoder(w).Encode(body) //nolint:errchkjson // own types only; whoever left does not read the error
 }
 
 func fail(w http.ResponseWriter, status int, code, message string) {

@@ -49,8 +49,6 @@ type Manifest struct {
 	Annotations   map[string]string `json:"annotations,omitempty"`
 }
 
-func (m Manifest) isIndex() bool { return m.Config == nil && m.Manifests != nil }
-
 // blobs returns the descriptors of the blobs that an image manifest needs here. Foreign layers (with URLs) lie elsewhere.
 func (m Manifest) blobs() []Descriptor {
 	var all []Descriptor
@@ -246,7 +244,8 @@ func (s *Store) small(digest string) ([]byte, error) {
 		return nil, err
 	}
 	body, err := io.ReadAll(io.LimitReader(f, s.opt.MaxManifest+1))
-	if err = errors.Join(err, f.Close()); err != nil {
+	err = errors.Join(err, f.Close())
+	if err != nil {
 		return nil, err
 	}
 	if int64(len(body)) > s.opt.MaxManifest {

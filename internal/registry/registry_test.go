@@ -210,46 +210,46 @@ func TestChunkedUploadIsResumedAfterARestart(t *testing.T) {
 	host := "http://" + serve(t, open(t, dir, registry.Options{}))
 	content := bytes.Repeat([]byte("0123456789"), 1000)
 	resp, _ := do(t, "POST", host+"/v2/shop/blobs/uploads/", nil, nil)
-	if resp.StatusCode != 202 {
+	if resp.StatusCode != http.StatusAccepted {
 		t.Fatal(resp.Status)
 	}
 	at := resp.Header.Get("Location")
 	resp, _ = do(t, "PATCH", host+at, bytes.NewReader(content[:4000]), map[string]string{"Content-Range": "0-3999"})
-	if resp.StatusCode != 202 || resp.Header.Get("Range") != "0-3999" {
+	if resp.StatusCode != http.StatusAccepted || resp.Header.Get("Range") != "0-3999" {
 		t.Fatal(resp.Status, resp.Header)
 	}
 	host = "http://" + serve(t, open(t, dir, registry.Options{}))
 	resp, _ = do(t, "GET", host+at, nil, nil)
-	if resp.StatusCode != 204 || resp.Header.Get("Range") != "0-3999" {
+	if resp.StatusCode != http.StatusNoContent || resp.Header.Get("Range") != "0-3999" {
 		t.Fatal(resp.Status, resp.Header)
 	}
 	resp, _ = do(t, "PATCH", host+at, bytes.NewReader(content[5000:]), map[string]string{"Content-Range": "5000-9999"})
-	if resp.StatusCode != 416 {
+	if resp.StatusCode != http.StatusRequestedRangeNotSatisfiable {
 		t.Errorf("a chunk out of order: %s", resp.Status)
 	}
 	resp, _ = do(t, "PATCH", host+at, bytes.NewReader(content[4000:8000]), map[string]string{"Content-Range": "4000-7999"})
-	if resp.StatusCode != 202 {
+	if resp.StatusCode != http.StatusAccepted {
 		t.Fatal(resp.Status)
 	}
 	d := digestOf(content)
 	resp, body := do(t, "PUT", host+at+"?digest="+d, bytes.NewReader(content[8000:]), nil)
-	if resp.StatusCode != 201 || resp.Header.Get("Docker-Content-Digest") != d {
+	if resp.StatusCode != http.StatusCreated || resp.Header.Get("Docker-Content-Digest") != d {
 		t.Fatal(resp.Status, body)
 	}
 	resp, body = do(t, "GET", host+"/v2/shop/blobs/"+d, nil, map[string]string{"Range": "bytes=10-19"})
-	if resp.StatusCode != 206 || body != "0123456789" {
+	if resp.StatusCode != http.StatusPartialContent || body != "0123456789" {
 		t.Errorf("range: %s %q", resp.Status, body)
 	}
 	resp, _ = do(t, "HEAD", host+"/v2/shop/blobs/"+d, nil, nil)
-	if resp.StatusCode != 200 || resp.ContentLength != int64(len(content)) {
+	if resp.StatusCode != http.StatusOK || resp.ContentLength != int64(len(content)) {
 		t.Errorf("head: %s %d", resp.Status, resp.ContentLength)
 	}
 	resp, _ = do(t, "POST", host+"/v2/other/blobs/uploads/?mount="+d+"&from=shop", nil, nil)
-	if resp.StatusCode != 201 {
+	if resp.StatusCode != http.StatusCreated {
 		t.Errorf("mount: %s", resp.Status)
 	}
 	resp, _ = do(t, "GET", host+at, nil, nil)
-	if resp.StatusCode != 404 {
+	if resp.StatusCode != http.StatusNotFound {
 		t.Errorf("the upload is still there: %s", resp.Status)
 	}
 }
@@ -259,17 +259,17 @@ func TestWrongDigestsAreRefused(t *testing.T) {
 	host := "http://" + serve(t, open(t, dir, registry.Options{}))
 	wrong := digestOf([]byte("something else"))
 	resp, body := do(t, "POST", host+"/v2/shop/blobs/uploads/?digest="+wrong, strings.NewReader("content"), nil)
-	if resp.StatusCode != 400 || !strings.Contains(body, "DIGEST_INVALID") {
+	if resp.StatusCode != http.StatusBadRequest || !strings.Contains(body, "DIGEST_INVALID") {
 		t.Errorf("monolithic: %s %s", resp.Status, body)
 	}
 	resp, _ = do(t, "POST", host+"/v2/shop/blobs/uploads/", nil, nil)
 	resp, body = do(t, "PUT", host+resp.Header.Get("Location")+"?digest="+wrong, strings.NewReader("content"), nil)
-	if resp.StatusCode != 400 || !strings.Contains(body, "DIGEST_INVALID") {
+	if resp.StatusCode != http.StatusBadRequest || !strings.Contains(body, "DIGEST_INVALID") {
 		t.Errorf("chunked: %s %s", resp.Status, body)
 	}
 	manifest := fmt.Sprintf(`{"schemaVersion":2,"config":{"mediaType":"x","size":1,"digest":%q},"layers":[]}`, wrong)
 	resp, body = do(t, "PUT", host+"/v2/shop/manifests/v1", strings.NewReader(manifest), map[string]string{"Content-Type": registry.ManifestType})
-	if resp.StatusCode != 400 || !strings.Contains(body, "MANIFEST_BLOB_UNKNOWN") {
+	if resp.StatusCode != http.StatusBadRequest || !strings.Contains(body, "MANIFEST_BLOB_UNKNOWN") {
 		t.Errorf("a manifest without its blobs: %s %s", resp.Status, body)
 	}
 	for _, path := range []string{"/v2/shop/../../etc/passwd", "/v2/_tags/x/manifests/a", "/v2/shop/blobs/sha256:..", "/v2/SHOP/tags/list", "/v2/shop/manifests/..%2f..%2fetc"} {
@@ -295,7 +295,7 @@ func TestAlteredBlobIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	host := "http://" + serve(t, s)
-	if resp, body := do(t, "GET", host+"/v2/shop/blobs/"+d, nil, nil); resp.StatusCode != 200 || body != "the artifact" {
+	if resp, body := do(t, "GET", host+"/v2/shop/blobs/"+d, nil, nil); resp.StatusCode != http.StatusOK || body != "the artifact" {
 		t.Fatal(resp.Status, body)
 	}
 	file := blobFile(dir, d)
@@ -310,7 +310,7 @@ func TestAlteredBlobIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	resp, body := do(t, "GET", host+"/v2/shop/blobs/"+d, nil, nil)
-	if resp.StatusCode != 403 || !strings.Contains(body, "was altered") {
+	if resp.StatusCode != http.StatusForbidden || !strings.Contains(body, "was altered") {
 		t.Errorf("%s %s", resp.Status, body)
 	}
 	if _, _, err := s.PutBlob(t.Context(), strings.NewReader("the artifact"), d); err != nil { // pushing it again heals it
@@ -381,6 +381,15 @@ func layerOf(t *testing.T, entries []entry) (packed []byte, diffID string) {
 	return zipped.Bytes(), digestOf(raw.Bytes())
 }
 
+func encode(t *testing.T, v any) []byte {
+	t.Helper()
+	body, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return body
+}
+
 // store packs layers into an image. A diffID that is given replaces the first layer's own.
 func store(t *testing.T, s *registry.Store, labels map[string]string, diffID string, layers ...[]entry) string {
 	t.Helper()
@@ -400,13 +409,13 @@ func store(t *testing.T, s *registry.Store, labels map[string]string, diffID str
 		m.Layers = append(m.Layers, registry.Descriptor{MediaType: registry.LayerType, Digest: d, Size: n})
 		config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, diff)
 	}
-	body, _ := json.Marshal(config)
+	body := encode(t, config)
 	d, n, err := s.PutBlob(ctx, bytes.NewReader(body), "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	m.Config = &registry.Descriptor{MediaType: registry.ConfigType, Digest: d, Size: n}
-	body, _ = json.Marshal(m)
+	body = encode(t, m)
 	digest, err := s.PutManifest(ctx, "shop", digestOf(body), registry.ManifestType, body)
 	if err != nil {
 		t.Fatal(err)
@@ -633,7 +642,7 @@ func TestScar_kamal_1922(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	resp, body := do(t, "POST", "http://"+serve(t, full)+"/v2/shop/blobs/uploads/", nil, nil)
-	if resp.StatusCode != 507 {
+	if resp.StatusCode != http.StatusInsufficientStorage {
 		t.Errorf("%s %s", resp.Status, body)
 	}
 }

@@ -68,7 +68,10 @@ func Open(dir string, opt Options) (*Store, error) {
 			return nil, err
 		}
 	}
-	return s, s.sweep()
+	if err := s.sweep(); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // sweep removes temporary files and uploads that are too old to be gone on with.

@@ -76,7 +76,7 @@ func (s *Store) Unpack(ctx context.Context, digest, dest string) (err error) {
 	if len(config.RootFS.DiffIDs) != len(m.Layers) {
 		return domain.Errorf(domain.Refused, "artifact %s has %d layers and %d digests for them", digest, len(m.Layers), len(config.RootFS.DiffIDs))
 	}
-	if err := os.MkdirAll(filepath.Dir(dest), 0o711); err != nil { //nolint:gosec // instances pass through it
+	if err := os.MkdirAll(filepath.Dir(dest), 0o711); err != nil { // instances pass through it
 		return err
 	}
 	if err := s.Guard(0); err != nil {
@@ -130,12 +130,12 @@ func publish(scratch, fixed, dest string) (err error) {
 		if name == tree {
 			return nil // still to be renamed
 		}
-		return os.Chmod(name, mode)
+		return os.Chmod(name, mode) //nolint:gosec // the tree is still hidden, and the daemon's own
 	})
 	if err != nil {
 		return err
 	}
-	if err := os.Chmod(tree, 0o755); err != nil { //nolint:gosec // instances of another user read it
+	if err := os.Chmod(tree, 0o755); err != nil { // instances of another user read it
 		return err
 	}
 	if err := syncDisk(tree); err != nil {
@@ -147,7 +147,7 @@ func publish(scratch, fixed, dest string) (err error) {
 		}
 		return err
 	}
-	if err := os.Chmod(dest, 0o555); err != nil { //nolint:gosec // as above, read-only
+	if err := os.Chmod(dest, 0o555); err != nil {
 		return err
 	}
 	return syncFolder(filepath.Dir(dest))
@@ -159,7 +159,7 @@ func syncDisk(dir string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(unix.Syncfs(int(f.Fd())), f.Close()) //nolint:gosec // a file descriptor fits
+	return errors.Join(unix.Syncfs(int(f.Fd())), f.Close())
 }
 
 // RemoveUnpacked removes an unpacked image, which is read-only also for its owner.
@@ -211,7 +211,7 @@ func (u *unpacker) layer(d Descriptor, diffID string) (err error) {
 	if err := u.extract(tar.NewReader(content)); err != nil {
 		return err
 	}
-	if _, err := io.Copy(io.Discard, content); err != nil { // what tar leaves after its end counts too
+	if _, err := io.Copy(io.Discard, content); err != nil { //nolint:gosec // bounded; what tar leaves after its end counts too
 		return err
 	}
 	if got := sum(h); got != diffID {
@@ -232,7 +232,7 @@ func (b *bounded) Read(p []byte) (int, error) {
 	}
 	n, err := b.r.Read(p)
 	if b.u.left -= int64(n); b.u.left < 0 {
-		return 0, domain.Errorf(domain.Refused, "the image is larger than %s unpacked", Size(uint64(b.u.store.opt.MaxUnpacked))) //nolint:gosec // a size
+		return 0, domain.Errorf(domain.Refused, "the image is larger than %s unpacked", Size(uint64(b.u.store.opt.MaxUnpacked)))
 	}
 	return n, err
 }
@@ -338,7 +338,8 @@ func (u *unpacker) empty(folder string) error {
 		return err
 	}
 	names, err := dir.Readdirnames(-1)
-	if err = errors.Join(err, dir.Close()); err != nil {
+	err = errors.Join(err, dir.Close())
+	if err != nil {
 		return err
 	}
 	for _, name := range names {

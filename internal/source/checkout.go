@@ -30,7 +30,7 @@ func Checkout(ctx context.Context, repo, sha, dir string, o Options) (err error)
 		return err
 	}
 	parent := filepath.Dir(dir)
-	if err := os.MkdirAll(parent, 0o711); err != nil { //nolint:gosec // the way to dir must be passable for its owner
+	if err := os.MkdirAll(parent, 0o711); err != nil { // the way to dir must be passable for its owner
 		return err
 	}
 	if err := sweep(dir); err != nil {
@@ -91,7 +91,7 @@ func write(ctx context.Context, g git, sha, scratch, fresh string) error {
 	return err
 }
 
-// own gives the files to the app's build user and normalizes their modes, which git leaves to the umask.
+// own gives the files to the app's build user and sets their modes, which git leaves to the umask.
 func own(dir string, o Options) error {
 	change := (o.UID != os.Geteuid() || o.GID != os.Getegid()) && os.Geteuid() == 0
 	return filepath.WalkDir(dir, func(name string, entry fs.DirEntry, err error) error {
@@ -99,7 +99,7 @@ func own(dir string, o Options) error {
 			return err
 		}
 		if change {
-			if err := os.Lchown(name, o.UID, o.GID); err != nil {
+			if err := os.Lchown(name, o.UID, o.GID); err != nil { //nolint:gosec // nobody else can reach it yet
 				return err
 			}
 		}
@@ -114,7 +114,7 @@ func own(dir string, o Options) error {
 		if info.Mode()&0o100 != 0 {
 			mode = 0o755
 		}
-		return os.Chmod(name, mode)
+		return os.Chmod(name, mode) //nolint:gosec // nobody else can reach it yet
 	})
 }
 
@@ -156,7 +156,7 @@ func parents(root, keep string, o Options) error {
 		case err == nil:
 			continue
 		}
-		if err := os.Mkdir(at, 0o755); err != nil { //nolint:gosec // like every folder of a checkout
+		if err := os.Mkdir(at, 0o755); err != nil {
 			return err
 		}
 		if os.Geteuid() == 0 {
@@ -184,7 +184,7 @@ func removeAll(dir string) error {
 	if err := os.RemoveAll(dir); err == nil || os.Geteuid() == 0 {
 		return err
 	}
-	_ = filepath.WalkDir(dir, func(name string, entry fs.DirEntry, err error) error {
+	_ = filepath.WalkDir(dir, func(name string, entry fs.DirEntry, _ error) error {
 		if entry != nil && entry.IsDir() {
 			_ = os.Chmod(name, 0o700) //nolint:gosec // it is about to be removed
 		}

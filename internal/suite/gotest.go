@@ -123,7 +123,7 @@ func (g *GoTest) event(e goEvent) {
 		return
 	}
 	p := g.packages[e.Package]
-	if p == nil || p.ended && e.Action == "start" { // the same package may be tested again
+	if p == nil || p.ended && (e.Action == "start" || e.Test != "") { // the same package may be tested again
 		p = &goPackage{tests: map[string]*goTest{}}
 		g.packages[e.Package] = p
 	}

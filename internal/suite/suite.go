@@ -195,7 +195,7 @@ func (s *Suite) command(ctx context.Context, req Request, level Level, env []str
 	ended := s.Runner.Run(ctx, command.Cmd{
 		Dir: req.Dir, Argv: argv, Env: env, Stdout: stdout, Stderr: log, Purpose: level.Name, Timeout: level.Timeout,
 	})
-	t := tally{}
+	var t tally
 	if level.Report == "" {
 		r.Counted = stdout.close()
 		t = stdout.t

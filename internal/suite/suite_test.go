@@ -188,6 +188,7 @@ func TestStartedRolesAreStopped(t *testing.T) {
 
 // TestRealGoTest lets the real go command run tests that pass, fail, skip, panic and do not build.
 func TestRealGoTest(t *testing.T) {
+	t.Parallel()
 	const head = "package x\nimport (\"testing\"; \"os\")\nvar _ = os.Exit\n"
 	for name, c := range map[string]struct {
 		body    string

@@ -67,9 +67,6 @@ func (t *tally) add(o tally) {
 	}
 }
 
-// ran is how many tests really ran.
-func (t *tally) ran() int { return t.Passed + t.Failed }
-
 // tail keeps the end of a text.
 type tail struct{ b []byte }
 

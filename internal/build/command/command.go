@@ -100,7 +100,7 @@ func outcome(ctx context.Context, cmd *exec.Cmd, err error) error {
 		return nil
 	case errors.As(err, &exit):
 		status, ok := exit.Sys().(syscall.WaitStatus)
-		if ok && status.Signaled() {
+		if ok && status.Signal() > 0 {
 			return &ExitError{Code: -1, Signal: status.Signal()}
 		}
 		return &ExitError{Code: exit.ExitCode()}

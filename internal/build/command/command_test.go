@@ -59,7 +59,7 @@ func TestEachLineOfAScriptMustSucceed(t *testing.T) {
 	}
 }
 
-func local(t *testing.T, ctx context.Context, c command.Cmd, script string) error {
+func local(ctx context.Context, t *testing.T, c command.Cmd, script string) error {
 	t.Helper()
 	c.Argv, c.Env, c.Purpose = []string{"sh", "-c", script}, []string{"PATH=" + command.DefaultPath, "X=1"}, "test"
 	if c.Dir == "" {
@@ -71,7 +71,7 @@ func local(t *testing.T, ctx context.Context, c command.Cmd, script string) erro
 func TestLocalRunsWithExactlyItsEnvironment(t *testing.T) {
 	t.Setenv("SECRET", "s")
 	var out bytes.Buffer
-	if err := local(t, t.Context(), command.Cmd{Stdout: &out}, "env | sort | grep -v -e ^PWD -e ^_ -e ^SHLVL -e ^OLDPWD"); err != nil {
+	if err := local(t.Context(), t, command.Cmd{Stdout: &out}, "env | sort | grep -v -e ^PWD -e ^_ -e ^SHLVL -e ^OLDPWD"); err != nil {
 		t.Fatal(err)
 	}
 	if out.String() != "PATH="+command.DefaultPath+"\nX=1\n" {
@@ -98,7 +98,7 @@ func TestLocalKillsTheWholeGroup(t *testing.T) {
 			}
 			began := time.Now()
 			var out bytes.Buffer
-			err := local(t, ctx, command.Cmd{Timeout: end(cancel), Stdout: &out}, script)
+			err := local(ctx, t, command.Cmd{Timeout: end(cancel), Stdout: &out}, script)
 			if took := time.Since(began); took > 4*time.Second {
 				t.Errorf("took %s", took)
 			}
@@ -130,10 +130,10 @@ func TestLocalKillsTheWholeGroup(t *testing.T) {
 
 func TestLocalSaysHowItEnded(t *testing.T) {
 	var exit *command.ExitError
-	if err := local(t, t.Context(), command.Cmd{}, "exit 3"); !errors.As(err, &exit) || exit.Code != 3 {
+	if err := local(t.Context(), t, command.Cmd{}, "exit 3"); !errors.As(err, &exit) || exit.Code != 3 {
 		t.Errorf("%v", err)
 	}
-	if err := local(t, t.Context(), command.Cmd{}, "kill -SEGV $$"); !errors.As(err, &exit) || exit.Signal != syscall.SIGSEGV {
+	if err := local(t.Context(), t, command.Cmd{}, "kill -SEGV $$"); !errors.As(err, &exit) || exit.Signal != syscall.SIGSEGV {
 		t.Errorf("%v", err)
 	}
 	err := command.Local{}.Run(t.Context(), command.Cmd{Dir: t.TempDir(), Argv: []string{"no-such-tool"}, Env: []string{}})
