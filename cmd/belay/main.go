@@ -4,9 +4,10 @@ package main
 import (
 	"os"
 
+	"github.com/belay-cd/belay/internal/app"
 	"github.com/belay-cd/belay/internal/cli"
 )
 
 func main() {
-	os.Exit(cli.Main(os.Args[1:], cli.Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}, cli.Commands{}))
+	os.Exit(cli.Main(os.Args[1:], cli.Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}, app.Commands()))
 }

@@ -41,11 +41,11 @@ func (r *run) gates(ctx context.Context) error {
 // heldGate: after a rollback no delivery that began before it enters production, and the release that was taken back does
 // not come again.
 func (r *run) heldGate(ctx context.Context) (string, error) {
-	h, held, err := r.s.ports.Store.Hold(ctx, r.d.App)
-	if err != nil || !held {
+	h, err := r.s.ports.Store.Hold(ctx, r.d.App)
+	if err != nil || h == nil {
 		return "not held", err
 	}
-	if _, same, err := r.sameAsHeld(ctx, h); err != nil {
+	if same, err := r.sameAsHeld(ctx, *h); err != nil {
 		return "", err
 	} else if same {
 		return "", domain.Errorf(domain.Refused, "%s is held: this is the release that #%d took back: %s", r.d.App, h.Delivery, h.Reason).
@@ -56,23 +56,23 @@ func (r *run) heldGate(ctx context.Context) (string, error) {
 }
 
 // sameAsHeld reports whether this delivery would put the same release into production again.
-func (r *run) sameAsHeld(ctx context.Context, h domain.Hold) (domain.Release, bool, error) {
+func (r *run) sameAsHeld(ctx context.Context, h domain.Hold) (bool, error) {
 	_, versions, err := r.s.ports.Secrets.Resolve(ctx, r.d.App, r.file, domain.Production)
 	if err != nil {
-		return domain.Release{}, false, err
+		return false, err
 	}
 	would := domain.Release{Digest: r.artifact.Digest, Config: configHash(r.file, domain.Production), Secrets: versions}
-	return would, would.Same(h.Bad), nil
+	return would.Same(h.Bad), nil
 }
 
 // liftHold: a delivery that began after the rollback, with another release, lifts the hold when it has passed Verify
 // staging.
 func (r *run) liftHold(ctx context.Context) error {
-	h, held, err := r.s.ports.Store.Hold(ctx, r.d.App)
-	if err != nil || !held || r.d.Created.Before(h.Since) {
+	h, err := r.s.ports.Store.Hold(ctx, r.d.App)
+	if err != nil || h == nil || r.d.Created.Before(h.Since) {
 		return err
 	}
-	if _, same, err := r.sameAsHeld(ctx, h); err != nil || same {
+	if same, err := r.sameAsHeld(ctx, *h); err != nil || same {
 		return err
 	}
 	if err := r.s.ports.Store.ClearHold(ctx, r.d.App); err != nil {
@@ -224,7 +224,7 @@ func (s *Service) Thaw(ctx context.Context, app, by, reason string) error {
 	if app == "" {
 		return nil
 	}
-	if _, held, err := s.ports.Store.Hold(ctx, app); err != nil || !held {
+	if h, err := s.ports.Store.Hold(ctx, app); err != nil || h == nil {
 		return err
 	}
 	s.emit(ctx, domain.Event{Type: "hold.lifted", App: app, By: by, Data: map[string]any{"reason": reason}})

@@ -18,7 +18,9 @@ const baseline = 15 * time.Minute
 
 func judge(d decision) guard.Verdict { return guard.Judge(d.Limits, d.History) }
 
-func configHash(f *config.File, env domain.Environment) string { return config.Hash(f, env) }
+func configHash(f *config.File, env domain.Environment) string {
+	return config.HashOf(workloads(f, env))
+}
 
 func (r *run) rolloutIn(env domain.Environment) *rollout.Rollout {
 	r.mu.Lock()

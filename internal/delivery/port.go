@@ -26,7 +26,8 @@ type Store interface {
 	Release(ctx context.Context, id string) (domain.Release, error)
 	Releases(ctx context.Context, app string, env domain.Environment, limit int) ([]domain.Release, error)
 	Slot(ctx context.Context, app string, env domain.Environment) (domain.Slot, error)
-	OpenRollout(ctx context.Context, r domain.RolloutRecord) error
+	// OpenRollout refuses a second open rollout of an environment.
+	OpenRollout(ctx context.Context, r domain.RolloutRecord) (domain.RolloutRecord, error)
 	SaveRollout(ctx context.Context, r domain.RolloutRecord) error
 	FinishRollout(ctx context.Context, r domain.RolloutRecord, s domain.Slot) error
 	Rollout(ctx context.Context, id string) (domain.RolloutRecord, error)
@@ -44,7 +45,8 @@ type Store interface {
 
 	PutFact(ctx context.Context, f domain.Fact) error
 	Facts(ctx context.Context, app string, delivery int) ([]domain.Fact, error)
-	Hold(ctx context.Context, app string) (h domain.Hold, held bool, err error)
+	// Hold returns nil when the app is not held.
+	Hold(ctx context.Context, app string) (*domain.Hold, error)
 	SetHold(ctx context.Context, app string, h domain.Hold) error
 	ClearHold(ctx context.Context, app string) error
 	Freezes(ctx context.Context) ([]domain.Freeze, error)
@@ -92,9 +94,9 @@ type Job struct {
 type Builder interface {
 	Build(ctx context.Context, j Job) (Artifact, error)
 	// Admit refuses a digest that is missing, altered or not signed by this server's build.
-	Admit(ctx context.Context, digest string) error
-	// Attest signs what the stages found, over the digest.
-	Attest(ctx context.Context, d domain.Delivery) error
+	Admit(ctx context.Context, app, commit, digest string) error
+	// Attest signs what a stage found, over the digest.
+	Attest(ctx context.Context, d domain.Delivery, stage domain.Stage) error
 }
 
 // Tester runs the three levels.

@@ -13,6 +13,8 @@ type Submission struct {
 	Commit string // full SHA
 	Folder string // of belay.yaml within the repository, "" for its root
 	By     string
+	// From is the address of a running app to take over as stable, "" for none.
+	From   string
 	Bundle io.Reader // git bundle that holds the commit, over what Have listed; nil when the server holds it already
 	// Key makes a repeated request answer with the first one's delivery.
 	Key string

@@ -3,7 +3,6 @@ package delivery
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -117,7 +116,7 @@ func (s *Service) cold(ctx context.Context, q RollbackRequest) (domain.RollbackR
 		return domain.RollbackResult{}, err
 	}
 	roll.Record = rec
-	if err := s.ports.Store.OpenRollout(ctx, rec); err != nil {
+	if _, err := s.ports.Store.OpenRollout(ctx, rec); err != nil {
 		return domain.RollbackResult{}, err
 	}
 	if q.Environment == domain.Production {
@@ -267,4 +266,3 @@ func (s *Service) decisions(ctx context.Context, d domain.Delivery) ([]string, e
 }
 
 const explainDepth = 10_000
-

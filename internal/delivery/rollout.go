@@ -45,7 +45,7 @@ func (r *run) rollout(ctx context.Context, env domain.Environment) (*rollout.Rol
 
 // makeRelease resolves everything that the release needs, so that starting it later asks nobody.
 func (r *run) makeRelease(ctx context.Context, env domain.Environment) (string, error) {
-	if err := r.s.ports.Builder.Admit(ctx, r.artifact.Digest); err != nil {
+	if err := r.s.ports.Builder.Admit(ctx, r.d.App, r.d.Commit, r.artifact.Digest); err != nil {
 		return "", err
 	}
 	values, versions, err := r.s.ports.Secrets.Resolve(ctx, r.d.App, r.file, env)
@@ -54,8 +54,8 @@ func (r *run) makeRelease(ctx context.Context, env domain.Environment) (string, 
 	}
 	rel := domain.Release{
 		ID: domain.NewID("rel_"), App: r.d.App, Environment: env, Delivery: r.d.Number, Commit: r.d.Commit,
-		Digest: r.artifact.Digest, Config: config.Hash(r.file, env), Secrets: versions, Created: *now(),
-		Workloads: config.Workloads(r.file, env), Fixed: r.artifact.Fixed,
+		Digest: r.artifact.Digest, Config: config.HashOf(workloads(r.file, env)), Secrets: versions, Created: *now(),
+		Workloads: workloads(r.file, env), Fixed: r.artifact.Fixed,
 	}
 	names := make([]string, 0, len(values))
 	for name := range values {
@@ -76,6 +76,26 @@ func (r *run) makeRelease(ctx context.Context, env domain.Environment) (string, 
 		return "", err
 	}
 	return rel.ID, r.s.ports.Store.SaveRelease(ctx, rel)
+}
+
+// traffic copies how the data plane draws and measures a role.
+func traffic(w *domain.Workload, f *config.File) {
+	if w.Kind != domain.Web {
+		return
+	}
+	w.Split = string(f.Rollout.Split)
+	if v := f.Rollout.Sticky; v != nil {
+		w.Sticky = &domain.Sticky{Cookie: string(v.Cookie), Header: string(v.Header)}
+	}
+	for _, e := range f.Guard.Endpoints {
+		w.Endpoints = append(w.Endpoints, string(e))
+	}
+	for name, v := range f.Guard.Segments {
+		if w.Segments == nil {
+			w.Segments = map[string]domain.Segment{}
+		}
+		w.Segments[name] = domain.Segment{Cookie: string(v.Cookie), Header: string(v.Header)}
+	}
 }
 
 // open plans the rollout and stores it. One rollout at a time is open in an environment.
@@ -102,7 +122,7 @@ func (r *run) open(ctx context.Context, env domain.Environment, next string) (st
 	if rec.Plan, err = json.Marshal(roll.Plan); err != nil {
 		return "", err
 	}
-	if err := r.s.ports.Store.OpenRollout(ctx, rec); err != nil {
+	if _, err := r.s.ports.Store.OpenRollout(ctx, rec); err != nil {
 		return "", err
 	}
 	steps := make([]string, len(roll.Plan))

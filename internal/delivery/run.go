@@ -3,7 +3,6 @@ package delivery
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -208,9 +207,6 @@ func (r *run) finish(ctx context.Context, cause error) error {
 		d.Traffic = r.traffic()
 	})
 	r.event(ctx, domain.Event{Type: "delivery." + string(state), Data: map[string]any{"sentence": outcome.Sentence}})
-	if err := r.s.ports.Builder.Attest(ctx, r.snapshot()); err != nil && state == domain.DoneState {
-		r.s.options.Log.Warn("sign the evidence", "delivery", r.d.Number, "error", err)
-	}
 	return nil
 }
 
@@ -273,4 +269,3 @@ func (w *Wish) AskedBy() string { return w.By }
 
 // Unwrap carries the code.
 func (w *Wish) Unwrap() error { return &domain.Error{Code: w.Code, Message: w.Error()} }
-

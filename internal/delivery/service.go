@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"regexp"
 	"sync"
 	"time"
 
@@ -168,10 +169,17 @@ func (s *Service) find(app string, number int) *run {
 	return nil
 }
 
+// appName guards the folders that are named after apps.
+var appName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,39}$`)
+
 // Ship proves the commit, stores a new delivery and starts it.
 func (s *Service) Ship(ctx context.Context, in Submission) (domain.Delivery, error) {
-	if !config.ValidName(in.App) {
+	if !appName.MatchString(in.App) {
 		return domain.Delivery{}, domain.Errorf(domain.Invalid, "app %q: not a name", in.App).WithHint("[a-z][a-z0-9-]*, at most 40")
+	}
+	if in.From != "" {
+		return domain.Delivery{}, domain.Errorf(domain.Invalid, "--from: not in force yet: a running app is not taken over").
+			WithHint("ship without it; point your traffic at the proxy when the first delivery is done")
 	}
 	commit, err := s.ports.Source.Accept(ctx, in.App, in.Commit, in.Bundle)
 	if err != nil {

@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/belay-cd/belay/internal/config"
@@ -54,10 +55,27 @@ func (s settings) hold(env domain.Environment) time.Duration {
 // parse reads belay.yaml; any error in it is one refusal with every finding.
 func parse(name string, text []byte, demo bool) (*config.File, error) {
 	file, findings := config.Parse(name, text, config.Options{Demo: demo})
-	if report, bad := config.Report(findings); bad {
-		return nil, domain.Errorf(domain.Invalid, "%s", report)
+	if !config.Failed(findings, false) {
+		return file, nil
 	}
-	return file, nil
+	var report strings.Builder
+	if err := config.Format(&report, findings, false); err != nil {
+		return nil, err
+	}
+	return nil, domain.Errorf(domain.Invalid, "%s", strings.TrimSpace(report.String()))
+}
+
+// workloads are the roles that this version runs, resolved for an environment. Roles with a schedule and singletons are
+// accepted in the file and listed as not in force.
+func workloads(f *config.File, env domain.Environment) []domain.Workload {
+	var list []domain.Workload
+	for _, w := range config.Workloads(f, env) {
+		if w.Kind == domain.Web || w.Kind == domain.Worker {
+			traffic(&w, f)
+			list = append(list, w)
+		}
+	}
+	return list
 }
 
 func notInForce(f *config.File) []string {

@@ -123,7 +123,7 @@ func (r *run) build(ctx context.Context) (string, error) {
 	if r.artifact.Reused > 0 {
 		summary += fmt.Sprintf("  reused from #%d", r.artifact.Reused)
 	}
-	return summary, r.s.ports.Builder.Attest(ctx, r.snapshot())
+	return summary, r.s.ports.Builder.Attest(ctx, r.snapshot(), domain.Build)
 }
 
 func (r *run) test(ctx context.Context) (string, error) {
@@ -145,7 +145,7 @@ func (r *run) test(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return testSummary(levels), r.s.ports.Builder.Attest(ctx, r.snapshot())
+	return testSummary(levels), r.s.ports.Builder.Attest(ctx, r.snapshot(), domain.Test)
 }
 
 func putLevel(levels []domain.LevelRecord, l domain.LevelRecord) []domain.LevelRecord {
@@ -203,7 +203,7 @@ func (r *run) verifyStaging(ctx context.Context) (string, error) {
 	if err := r.liftHold(ctx); err != nil {
 		return "", err
 	}
-	return r.checkSummary(domain.VerifyStaging), r.s.ports.Builder.Attest(ctx, r.snapshot())
+	return r.checkSummary(domain.VerifyStaging), r.s.ports.Builder.Attest(ctx, r.snapshot(), domain.VerifyStaging)
 }
 
 func (r *run) deployProduction(ctx context.Context) (string, error) {
@@ -223,14 +223,14 @@ func (r *run) verifyProduction(ctx context.Context) (string, error) {
 	if err := r.advance(ctx, domain.Production, domain.VerifyProduction); err != nil {
 		return "", err
 	}
-	return r.checkSummary(domain.VerifyProduction), nil
+	return r.checkSummary(domain.VerifyProduction), r.s.ports.Builder.Attest(ctx, r.snapshot(), domain.VerifyProduction)
 }
 
 func (r *run) monitor(ctx context.Context) (string, error) {
 	if err := r.advance(ctx, domain.Production, domain.Monitor); err != nil {
 		return "", err
 	}
-	return r.monitored(), r.s.ports.Builder.Attest(ctx, r.snapshot())
+	return r.monitored(), r.s.ports.Builder.Attest(ctx, r.snapshot(), domain.Monitor)
 }
 
 // advance runs the stage's slice of the environment's one stored plan.

@@ -21,13 +21,11 @@ func (s *Service) Status(ctx context.Context, app string) (domain.AppStatus, err
 	if _, err := s.ports.Store.Delivery(ctx, app, 0); err != nil {
 		return st, err
 	}
-	h, held, err := s.ports.Store.Hold(ctx, app)
-	if err != nil {
+	var err error
+	if st.Hold, err = s.ports.Store.Hold(ctx, app); err != nil {
 		return st, err
 	}
-	if st.Held = held; held {
-		st.Hold = &h
-	}
+	st.Held = st.Hold != nil
 	if st.Freeze, err = s.frozen(ctx, app); err != nil {
 		return st, err
 	}
@@ -179,9 +177,9 @@ func (s *Service) Plan(ctx context.Context, q PlanRequest) (PlanView, error) {
 		v.Stable, v.Delivery = stable.Commit, stable.Delivery
 		v.Rollback = "rollback at any time to " + stable.Short()
 	}
-	if h, held, err := s.ports.Store.Hold(ctx, app); err != nil {
+	if h, err := s.ports.Store.Hold(ctx, app); err != nil {
 		return v, err
-	} else if held {
+	} else if h != nil {
 		v.Rollback += fmt.Sprintf(" · %s is held since #%d was rolled back; a new release that passes Verify staging lifts it", app, h.Delivery)
 	}
 	v.Rows, v.Earliest = planRows(file, set, fleet)
@@ -189,7 +187,7 @@ func (s *Service) Plan(ctx context.Context, q PlanRequest) (PlanView, error) {
 }
 
 func rolesOf(f *config.File) []rollout.Role {
-	return rollout.RolesOf(&domain.Release{Workloads: config.Workloads(f, domain.Production)})
+	return rollout.RolesOf(&domain.Release{Workloads: workloads(f, domain.Production)})
 }
 
 // planRows prints the seven rows; the steps stand beneath Deploy production.

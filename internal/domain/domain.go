@@ -98,6 +98,11 @@ type Workload struct {
 	Hosts     []string          `json:"hosts,omitempty"`
 	Paths     []string          `json:"paths,omitempty"`
 	TLS       string            `json:"tls,omitempty"` // auto or none
+	// Split, Sticky, Endpoints and Segments say how the data plane draws and measures this role's traffic: see Route.
+	Split     string             `json:"split,omitempty"`
+	Sticky    *Sticky            `json:"sticky,omitempty"`
+	Endpoints []string           `json:"endpoints,omitempty"`
+	Segments  map[string]Segment `json:"segments,omitempty"`
 }
 
 // Jobs names the metrics that say how a worker gets on.

@@ -1,0 +1,92 @@
+package app
+
+import (
+	"context"
+	"os"
+
+	"github.com/belay-cd/belay/internal/config"
+	"github.com/belay-cd/belay/internal/delivery"
+	"github.com/belay-cd/belay/internal/domain"
+	"github.com/belay-cd/belay/internal/registry"
+	"github.com/belay-cd/belay/internal/secrets"
+	"github.com/belay-cd/belay/internal/store"
+)
+
+// storePort gives the deliveries the store in their own words.
+type storePort struct{ *store.Store }
+
+// Events lists stored events that match.
+func (s storePort) Events(ctx context.Context, after int64, f delivery.EventFilter, limit int) ([]domain.Event, error) {
+	return s.Store.Events(ctx, after, store.EventFilter{App: f.App, Delivery: f.Delivery, Types: f.Types}, limit)
+}
+
+// sealed lets the store keep values of secrets that only this server can read.
+type sealed struct{ *secrets.Sealer }
+
+// Seal binds the value to the place that aad names.
+func (s sealed) Seal(plain []byte, aad string) ([]byte, error) {
+	return []byte(s.Sealer.Seal(secrets.Place{Name: aad}, domain.NewSecret(string(plain)))), nil
+}
+
+// Open fails for another place.
+func (s sealed) Open(sealed []byte, aad string) ([]byte, error) {
+	v, err := s.Sealer.Open(secrets.Place{Name: aad}, string(sealed))
+	return []byte(v.Reveal()), err
+}
+
+// versions numbers the values of secrets.
+type versions struct{ store *store.Store }
+
+// Version returns the number of a value by its fingerprint.
+func (v versions) Version(app, env, name, fingerprint string) (int, error) {
+	return v.store.SecretVersion(context.Background(), app, domain.Environment(env), name, fingerprint)
+}
+
+// unpacker keeps local, read-only copies of artifacts.
+type unpacker struct {
+	store    *registry.Store
+	releases string
+}
+
+// Unpack returns the folder of an artifact; what is there already is not asked for again.
+func (u unpacker) Unpack(ctx context.Context, digest string) (string, error) {
+	dir := registry.Folder(u.releases, digest)
+	if _, err := os.Stat(dir); err == nil {
+		return dir, nil
+	}
+	return dir, u.store.Unpack(ctx, digest, dir)
+}
+
+// attachments keeps evidence beside the artifacts.
+type attachments struct{ store *registry.Store }
+
+// Verify reads an artifact as a whole.
+func (a attachments) Verify(ctx context.Context, digest string) error {
+	return a.store.Verify(ctx, digest)
+}
+
+// Attach stores a document beside an artifact.
+func (a attachments) Attach(ctx context.Context, app, digest, mediaType string, document []byte) error {
+	return a.store.Attach(ctx, app, digest, mediaType, document)
+}
+
+// Attached lists the documents beside an artifact.
+func (a attachments) Attached(ctx context.Context, app, digest, mediaType string) ([][]byte, error) {
+	return a.store.Attached(ctx, app, digest, mediaType)
+}
+
+// metricNames lists what of an app's own metrics is kept: what queries and jobs name.
+func metricNames(w domain.Workload, f *config.File) []string {
+	names := []string{}
+	if w.Jobs != nil {
+		names = append(names, w.Jobs.Done, w.Jobs.Failed, w.Jobs.Lag)
+	}
+	if f != nil {
+		for _, m := range f.Metrics {
+			if m.Query.Query != nil {
+				names = append(names, m.Query.Query.Metrics()...)
+			}
+		}
+	}
+	return names
+}

@@ -1,0 +1,388 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/belay-cd/belay/internal/build"
+	"github.com/belay-cd/belay/internal/build/command"
+	"github.com/belay-cd/belay/internal/config"
+	"github.com/belay-cd/belay/internal/delivery"
+	"github.com/belay-cd/belay/internal/domain"
+	"github.com/belay-cd/belay/internal/evidence"
+	"github.com/belay-cd/belay/internal/registry"
+	"github.com/belay-cd/belay/internal/rollout"
+	"github.com/belay-cd/belay/internal/sandbox"
+	"github.com/belay-cd/belay/internal/secrets"
+	"github.com/belay-cd/belay/internal/source"
+	"github.com/belay-cd/belay/internal/suite"
+)
+
+// builder runs stages 1 and 2 in a checkout at one fixed folder per app, confined to the app's build user.
+type builder struct {
+	runner  *runner
+	store   *registry.Store
+	gate    *evidence.Gate
+	secrets *resolver
+}
+
+// passed lists the variables of the daemon that builds may see: how to reach what they download.
+var passed = []string{
+	"PATH", "LANG", "TZ", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE",
+	"SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS", "GOPROXY", "GOSUMDB", "GONOSUMDB", "GOPRIVATE", "GOFLAGS", "GOTOOLCHAIN", "JAVA_HOME",
+	"NPM_CONFIG_REGISTRY", "npm_config_registry", "PIP_INDEX_URL",
+}
+
+// place is where one app is built.
+type place struct {
+	account          sandbox.Account
+	root, dir        string // of the checkout, and the app's folder in it
+	cache, home, tmp string
+	built            string // file that names the commit whose build left its files in the checkout
+}
+
+func (b *builder) place(ctx context.Context, d domain.Delivery) (place, error) {
+	var p place
+	var err error
+	if p.account, err = b.runner.accounts.Of(ctx, d.App, sandbox.Build); err != nil {
+		return p, err
+	}
+	p.root, p.cache, p.home = b.runner.work(d.App)
+	p.dir = filepath.Join(p.root, filepath.FromSlash(d.Folder))
+	p.tmp = filepath.Join(filepath.Dir(p.root), "tmp")
+	p.built = filepath.Join(filepath.Dir(p.root), "built")
+	for _, dir := range []string{p.root, p.cache, p.home, p.tmp} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return p, err
+		}
+		if err := own(dir, p.account); err != nil {
+			return p, err
+		}
+	}
+	return p, nil
+}
+
+// env is the environment of builds and tests. No secret is in it.
+func (p place) env(d domain.Delivery) []string {
+	env := map[string]string{
+		"CI": "true", "HOME": p.home, "TMPDIR": p.tmp, "GOCACHE": filepath.Join(p.cache, "go-build"),
+		"GOMODCACHE": filepath.Join(p.cache, "go-mod"), "XDG_CACHE_HOME": p.cache, "npm_config_cache": filepath.Join(p.cache, "npm"),
+		"PIP_CACHE_DIR": filepath.Join(p.cache, "pip"), "BELAY_APP": d.App, "BELAY_COMMIT": d.Commit, "USER": p.account.Name,
+	}
+	for k, v := range sandbox.ToolchainEnv(os.Getenv("HOME"), os.Getenv("PATH")) {
+		env[k] = v
+	}
+	for _, name := range passed {
+		if v, ok := os.LookupEnv(name); ok {
+			env[name] = v
+		}
+	}
+	return pairs(env)
+}
+
+// confined runs an app's commands as its build user.
+type confined struct {
+	runner *runner
+	place  place
+}
+
+// Run runs one command to its end.
+func (c confined) Run(ctx context.Context, cmd command.Cmd) error {
+	if cmd.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, cmd.Timeout, &command.TimeoutError{After: cmd.Timeout})
+		defer cancel()
+	}
+	show := append([]sandbox.Bind(nil), c.runner.show...)
+	for _, dir := range []string{c.place.root, c.place.cache, c.place.home, c.place.tmp} {
+		show = append(show, sandbox.Bind{From: dir, To: dir})
+	}
+	ex, err := c.runner.box.Command(ctx, sandbox.Spec{
+		Dir: cmd.Dir, Argv: cmd.Argv, Env: cmd.Env, UID: c.place.account.UID, GID: c.place.account.GID,
+		Hide: c.runner.hide, Bind: show, PrivateTmp: true, OwnPIDs: true, OOMScoreAdj: oomBuild, Nice: niceBuild,
+	})
+	if err != nil {
+		return err
+	}
+	code, err := wait(ctx, ex, nil, cmd.Stdout, cmd.Stderr)
+	if err != nil {
+		return err
+	}
+	if code != 0 {
+		return &command.ExitError{Code: code}
+	}
+	return nil
+}
+
+// niceBuild gives what serves the processor first.
+const niceBuild = 10
+
+// Build makes the artifact of a commit, or finds that it was made before.
+func (b *builder) Build(ctx context.Context, j delivery.Job) (delivery.Artifact, error) {
+	d := j.Delivery
+	p, err := b.place(ctx, d)
+	if err != nil {
+		return delivery.Artifact{}, err
+	}
+	commit, tracked, err := b.checkout(ctx, d, j.File, p)
+	if err != nil {
+		return delivery.Artifact{}, err
+	}
+	log := secrets.NewMasker(b.secrets.known(d.App)...).Writer(j.Log)
+	defer func() { _ = log.Close() }()
+	records := build.Folder(filepath.Join(b.runner.data, "work", d.App, "records"))
+	made := &build.Builder{Runner: confined{b.runner, p}, Store: b.store, Records: records}
+	res, err := made.Build(ctx, build.Request{
+		App: d.App, Commit: d.Commit, Tree: commit.Tree, Time: commit.Time, Dir: p.dir, Tracked: tracked,
+		Lint: commandTexts(j.File.Build.Lint), Run: j.File.Build.Run.Text, Files: pathTexts(j.File.Build.Files),
+		Cache: pathTexts(j.File.Build.Cache), Roles: roleCommands(j.File), Env: p.env(d),
+		Timeout: time.Duration(j.File.Build.Timeout), Delivery: d.Number, Log: log,
+	})
+	if err != nil {
+		return delivery.Artifact{}, err
+	}
+	a := delivery.Artifact{Digest: res.Digest, Fixed: res.Fixed, Size: res.Size, Notes: res.Warnings}
+	if res.Reused {
+		a.Reused, a.Linted = res.Artifact.Delivery, len(j.File.Build.Lint)
+		return a, nil
+	}
+	for _, c := range res.Commands {
+		if c.Purpose == "lint" && c.Failed == "" {
+			a.Linted++
+		}
+	}
+	return a, os.WriteFile(p.built, []byte(d.Commit), 0o600)
+}
+
+// checkout lays the commit out afresh.
+func (b *builder) checkout(ctx context.Context, d domain.Delivery, f *config.File, p place) (source.Commit, []string, error) {
+	repo := repoDir(b.runner.data, d.App)
+	commit, err := source.Lookup(ctx, repo, d.Commit)
+	if err != nil {
+		return commit, nil, err
+	}
+	if err := os.Remove(p.built); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return commit, nil, err
+	}
+	var keep []string
+	for _, c := range f.Build.Cache {
+		keep = append(keep, filepath.ToSlash(filepath.Join(d.Folder, string(c))))
+	}
+	err = source.Checkout(ctx, repo, d.Commit, p.root, source.Options{Keep: keep, UID: p.account.UID, GID: p.account.GID})
+	if err != nil {
+		return commit, nil, err
+	}
+	tracked, err := source.Files(ctx, repo, d.Commit, d.Folder)
+	return commit, tracked, err
+}
+
+// Admit refuses what this server did not build, or what is no longer as it was.
+func (b *builder) Admit(ctx context.Context, app, commit, digest string) error {
+	_, err := b.gate.Admit(ctx, app, commit, digest)
+	return err
+}
+
+// Attest signs what a stage found.
+func (b *builder) Attest(ctx context.Context, d domain.Delivery, stage domain.Stage) error {
+	var row domain.StageRecord
+	for _, s := range d.Stages {
+		if s.Name == stage {
+			row = s
+		}
+	}
+	details, err := evidence.Details(row)
+	if err != nil {
+		return err
+	}
+	began := time.Now().UTC()
+	if row.Started != nil {
+		began = *row.Started
+	}
+	return b.gate.Record(ctx, d.Digest, evidence.Stage{
+		App: d.App, Commit: d.Commit, Delivery: d.Number, Stage: string(stage), Result: evidence.ResultPassed,
+		Began: began, Ended: time.Now().UTC(), Details: details,
+	})
+}
+
+// Test runs the three levels in the checkout that was built.
+func (b *builder) Test(ctx context.Context, j delivery.Job, a delivery.Artifact) ([]domain.LevelRecord, []string, error) {
+	d := j.Delivery
+	p, err := b.place(ctx, d)
+	if err != nil {
+		return nil, nil, err
+	}
+	log := secrets.NewMasker(b.secrets.known(d.App)...).Writer(j.Log)
+	defer func() { _ = log.Close() }()
+	if err := b.prepare(ctx, j, p, log); err != nil {
+		return nil, nil, err
+	}
+	s := &suite.Suite{Runner: confined{b.runner, p}, Starter: &starter{b.runner, j, a}}
+	var levels []domain.LevelRecord
+	pyramid, err := s.Run(ctx, suite.Request{Dir: p.dir, Env: p.env(d), Levels: levelsOf(j.File), Log: log}, func(r suite.Result) {
+		levels = append(levels, levelRecord(r))
+		j.Level(levelRecord(r))
+	})
+	if err != nil {
+		return levels, pyramid.Warnings, err
+	}
+	return levels, pyramid.Warnings, redLevel(pyramid)
+}
+
+// prepare makes sure that the checkout holds what the build of this commit left in it. A reused artifact, or another
+// delivery in between, means that it does not.
+func (b *builder) prepare(ctx context.Context, j delivery.Job, p place, log io.Writer) error {
+	if text, err := os.ReadFile(p.built); err == nil && string(text) == j.Delivery.Commit {
+		return nil
+	}
+	if _, _, err := b.checkout(ctx, j.Delivery, j.File, p); err != nil {
+		return err
+	}
+	if j.File.Build.Run.Zero() {
+		return nil
+	}
+	_, _ = fmt.Fprintln(log, "the artifact is reused; build.run prepares the tests only")
+	env := p.env(j.Delivery)
+	argv, err := command.Script(j.File.Build.Run.Text, env)
+	if err != nil {
+		return err
+	}
+	err = confined{b.runner, p}.Run(ctx, command.Cmd{Dir: p.dir, Argv: argv, Env: env, Stdout: log, Stderr: log,
+		Purpose: "build", Timeout: time.Duration(j.File.Build.Timeout)})
+	if err != nil {
+		return domain.Errorf(domain.Failed, "build.run, which prepares the tests: %w", err)
+	}
+	return os.WriteFile(p.built, []byte(j.Delivery.Commit), 0o600)
+}
+
+func redLevel(p suite.Pyramid) error {
+	red := p.Red()
+	if red == nil {
+		return nil
+	}
+	text := red.Reason
+	for i, f := range red.Failures {
+		if i == 3 {
+			text += fmt.Sprintf("; and %d more", red.Failed-i)
+			break
+		}
+		text += "; " + f.Name
+		if f.Message != "" {
+			text += ": " + firstLine(f.Message)
+		}
+	}
+	return domain.Errorf(domain.Failed, "%s: %s", red.Level, text).WithHint("belay logs --stage test shows all of it")
+}
+
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(s), "\n")
+	return line
+}
+
+func levelRecord(r suite.Result) domain.LevelRecord {
+	l := domain.LevelRecord{Level: r.Level, State: "failed", Reason: r.Reason, Passed: r.Passed, Failed: r.Failed,
+		Skipped: r.Skipped, Counted: r.Counted, Took: r.Took.Seconds()}
+	switch r.State {
+	case suite.Passed:
+		l.State = "done"
+	case suite.Gap:
+		l.State = "none"
+	case suite.NotRun:
+		l.State = "pending"
+	}
+	if len(r.Slowest) > 0 {
+		l.Slowest, l.SlowTook = r.Slowest[0].Name, r.Slowest[0].Took.Seconds()
+	}
+	return l
+}
+
+func levelsOf(f *config.File) []suite.Level {
+	var levels []suite.Level
+	for _, l := range f.Test.Level() {
+		level := suite.Level{Name: l.Name, Run: l.Level.Run.Text, None: string(l.Level.None), Report: string(l.Level.Report),
+			Timeout: time.Duration(l.Level.Timeout)}
+		for _, r := range l.Level.Start {
+			level.Start = append(level.Start, string(r))
+		}
+		for k, v := range l.Level.Env {
+			level.Env = append(level.Env, k+"="+string(v))
+		}
+		levels = append(levels, level)
+	}
+	return levels
+}
+
+// starter runs roles of the built artifact for the tests of a level.
+type starter struct {
+	runner   *runner
+	job      delivery.Job
+	artifact delivery.Artifact
+}
+
+// testing is the environment of instances that only tests talk to.
+const testing domain.Environment = "test"
+
+// Start starts one instance of each role and waits until it is healthy.
+func (s *starter) Start(ctx context.Context, roles []string) (string, func(context.Context) error, error) {
+	rel := domain.Release{ID: "rel_test", App: s.job.Delivery.App, Environment: testing, Commit: s.job.Delivery.Commit,
+		Digest: s.artifact.Digest, Fixed: s.artifact.Fixed, Workloads: config.Workloads(s.job.File, domain.Staging)}
+	var started []domain.InstanceID
+	stop := func(ctx context.Context) error {
+		var errs []error
+		for _, id := range started {
+			errs = append(errs, s.runner.Stop(ctx, id), s.runner.Remove(ctx, id))
+		}
+		return errors.Join(errs...)
+	}
+	if err := s.runner.Prepare(ctx, rel.Digest); err != nil {
+		return "", stop, err
+	}
+	url := ""
+	for _, role := range roles {
+		inst := rollout.InstanceOf(&rel, role, 0)
+		inst.OOMScoreAdj = oomBuild
+		started = append(started, inst.InstanceID)
+		status, err := s.runner.Start(ctx, inst)
+		if err != nil {
+			return "", stop, errors.Join(err, stop(context.WithoutCancel(ctx)))
+		}
+		if url == "" && status.Addr != "" {
+			url = "http://" + status.Addr
+		}
+	}
+	return url, stop, nil
+}
+
+func commandTexts(list []config.Command) []string {
+	var out []string
+	for _, c := range list {
+		out = append(out, c.Text)
+	}
+	return out
+}
+
+func pathTexts(list []config.Path) []string {
+	var out []string
+	for _, p := range list {
+		out = append(out, string(p))
+	}
+	return out
+}
+
+func roleCommands(f *config.File) []string {
+	var out []string
+	for _, name := range f.RoleNames() {
+		if text := f.Roles[name].Run.Text; text != "" {
+			out = append(out, text)
+		}
+	}
+	return out
+}
+
+func repoDir(data, app string) string { return filepath.Join(data, "repo", app+".git") }

@@ -1,0 +1,73 @@
+package app
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/belay-cd/belay/internal/domain"
+	"github.com/belay-cd/belay/internal/measure"
+	"github.com/belay-cd/belay/internal/proxy"
+	"github.com/belay-cd/belay/internal/sample"
+)
+
+// tickStore keeps ticks for later: one batch a second at most.
+type tickStore interface {
+	SaveTicks(ctx context.Context, ticks []measure.Tick) error
+}
+
+// collector pulls the proxy's ticks by number, so that each is counted once whoever restarts.
+type collector struct {
+	proxy *proxy.Client
+	book  *sample.Book
+	store tickStore
+	log   *slog.Logger
+}
+
+// Pauses of the collector.
+const (
+	tickWait  = 2 * time.Second        // longest wait for a tick
+	tickRetry = 200 * time.Millisecond // after the proxy did not answer
+)
+
+// run pulls until ctx ends.
+func (c *collector) run(ctx context.Context) {
+	boot := ""
+	for ctx.Err() == nil {
+		page, err := c.proxy.Ticks(ctx, boot, c.book.Last(boot), tickWait)
+		if err != nil {
+			select {
+			case <-time.After(tickRetry):
+			case <-ctx.Done():
+			}
+			continue
+		}
+		boot = page.Boot
+		fresh := c.book.Add(page.Ticks...)
+		if len(fresh) == 0 || !served(fresh) {
+			continue
+		}
+		if err := c.store.SaveTicks(ctx, fresh); err != nil && ctx.Err() == nil {
+			c.log.Error("store the ticks", "error", err)
+		}
+	}
+}
+
+// served reports whether any of the ticks counted a request: an idle second is worth no write.
+func served(ticks []measure.Tick) bool {
+	for _, t := range ticks {
+		if len(t.Series) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// routesFollow keeps the addresses of the routes true while instances come and go.
+func routesFollow(ctx context.Context, changes <-chan domain.InstanceStatus, r *router, log *slog.Logger) {
+	for i := range changes {
+		if err := r.refresh(ctx, i.App, i.Environment); err != nil && ctx.Err() == nil {
+			log.Warn("follow an instance", "instance", i.String(), "error", err)
+		}
+	}
+}

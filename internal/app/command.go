@@ -1,0 +1,24 @@
+package app
+
+import (
+	"context"
+
+	"github.com/belay-cd/belay/internal/cli"
+	"github.com/belay-cd/belay/internal/driver/process"
+	"github.com/belay-cd/belay/internal/proxy"
+	"github.com/belay-cd/belay/internal/sandbox"
+	"github.com/belay-cd/belay/internal/supervise"
+)
+
+// Commands are the parts of the program behind the command line.
+func Commands() cli.Commands {
+	return cli.Commands{
+		Serve: func(ctx context.Context, o cli.ServeOptions) error {
+			return Serve(ctx, Options{Data: o.Data, HTTP: o.HTTP, HTTPS: o.HTTPS, Listen: o.Listen, Certs: o.Certs, Demo: o.Demo,
+				Version: o.Version, Out: o.Out, Err: o.Err})
+		},
+		Internal: map[string]func([]string) int{
+			"proxy": proxy.Main, "shim": supervise.Main, "sandbox": sandbox.Main, "static": process.StaticMain,
+		},
+	}
+}

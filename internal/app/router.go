@@ -1,0 +1,257 @@
+package app
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/belay-cd/belay/internal/domain"
+	"github.com/belay-cd/belay/internal/proxy"
+	"github.com/belay-cd/belay/internal/rollout"
+)
+
+// router turns the split of an environment into the routes of its web roles. What the data plane does is read from the
+// data plane; the router only remembers the epochs.
+type router struct {
+	proxy *proxy.Client
+	list  func(ctx context.Context, app string, env domain.Environment) ([]domain.InstanceStatus, error)
+
+	mu     sync.Mutex
+	routes map[string]domain.Route // as the proxy last answered them
+}
+
+// load reads the proxy's table: it is what traffic follows, whatever the store says.
+func (r *router) load(ctx context.Context) error {
+	status, err := r.proxy.Routes(ctx)
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.routes = map[string]domain.Route{}
+	for _, route := range status.Routes {
+		r.routes[route.Key()] = route
+	}
+	return nil
+}
+
+// knows reports whether the environment has a route.
+func (r *router) knows(app string, env domain.Environment) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, route := range r.routes {
+		if route.App == app && route.Environment == env {
+			return true
+		}
+	}
+	return false
+}
+
+// Split makes every web role's route what s says.
+func (r *router) Split(ctx context.Context, s rollout.Split) error {
+	addresses, err := r.addresses(ctx, s.App, s.Environment)
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	wanted := map[string]bool{}
+	for _, role := range webRoles(s.Stable, s.Next) {
+		route := routeOf(s, role, addresses)
+		wanted[route.Key()] = true
+		if err := r.put(ctx, route); err != nil {
+			return err
+		}
+	}
+	if s.Rollout != "" {
+		return nil
+	}
+	for key, route := range r.routes {
+		if route.App == s.App && route.Environment == s.Environment && !wanted[key] {
+			if err := r.proxy.Delete(ctx, route.App, route.Environment, route.Role); err != nil {
+				return err
+			}
+			delete(r.routes, key)
+		}
+	}
+	return nil
+}
+
+// put raises the epoch. Where the proxy knows a newer one (another process put it), it is taken over from there once.
+func (r *router) put(ctx context.Context, route domain.Route) error {
+	route.Epoch = r.routes[route.Key()].Epoch + 1
+	applied, err := r.proxy.Put(ctx, route)
+	if domain.CodeOf(err) == domain.Conflict {
+		if status, lerr := r.proxy.Routes(ctx); lerr == nil {
+			for _, known := range status.Routes {
+				if known.Key() == route.Key() && known.Epoch >= route.Epoch {
+					route.Epoch = known.Epoch + 1
+					applied, err = r.proxy.Put(ctx, route)
+				}
+			}
+		}
+	}
+	if err != nil {
+		return err
+	}
+	r.routes[route.Key()] = applied
+	return nil
+}
+
+// State returns what the data plane does now. Several web roles move together; the one with most on next counts.
+func (r *router) State(ctx context.Context, app string, env domain.Environment) (rollout.Traffic, error) {
+	status, err := r.proxy.Routes(ctx)
+	if err != nil {
+		return rollout.Traffic{}, err
+	}
+	var t rollout.Traffic
+	for _, route := range status.Routes {
+		if route.App != app || route.Environment != env || route.Rollout == "" {
+			continue
+		}
+		t.Rollout = route.Rollout
+		t.Weight = max(t.Weight, route.Weight)
+		t.Latched = t.Latched || route.Latched
+	}
+	return t, nil
+}
+
+// Drain waits for the open requests of a release, then ends its streams. A release that the data plane does not know has
+// none.
+func (r *router) Drain(ctx context.Context, app string, env domain.Environment, release string, within time.Duration) error {
+	_, err := r.proxy.Drain(ctx, proxy.DrainRequest{App: app, Environment: env, Release: release, Within: within})
+	if domain.CodeOf(err) == domain.NotFound {
+		return nil
+	}
+	return err
+}
+
+// LastRequest says when the newest request began on a release, and how many are open.
+func (r *router) LastRequest(ctx context.Context, app string, env domain.Environment, release string) (time.Time, int, error) {
+	flights, err := r.proxy.InFlight(ctx)
+	var last time.Time
+	open := 0
+	for _, f := range flights {
+		if f.App == app && f.Environment == env && f.Release == release {
+			open += int(f.Requests + f.Streams)
+			if f.LastRequest.After(last) {
+				last = f.LastRequest
+			}
+		}
+	}
+	return last, open, err
+}
+
+// checksURL returns the base of the listener that reaches next only, for one role.
+func (r *router) checksURL(app string, env domain.Environment, role string) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	route := r.routes[domain.Route{App: app, Environment: env, Role: role}.Key()]
+	if route.Checks == "" {
+		return ""
+	}
+	return "http://" + route.Checks
+}
+
+// refresh puts the routes of an environment again with the addresses that its instances have now. Weights stay.
+func (r *router) refresh(ctx context.Context, app string, env domain.Environment) error {
+	addresses, err := r.addresses(ctx, app, env)
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, route := range r.routes {
+		if route.App != app || route.Environment != env {
+			continue
+		}
+		changed := false
+		for _, b := range []**domain.Backend{&route.Stable, &route.Next} {
+			if *b == nil {
+				continue
+			}
+			fresh := **b
+			fresh.Instances = addresses[fresh.Release+"/"+route.Role]
+			changed = changed || !sameEndpoints((*b).Instances, fresh.Instances)
+			*b = &fresh
+		}
+		if !changed {
+			continue
+		}
+		if err := r.put(ctx, route); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func sameEndpoints(a, b []domain.Endpoint) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if a[i] != b[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// addresses lists where the instances listen, by release and role.
+func (r *router) addresses(ctx context.Context, app string, env domain.Environment) (map[string][]domain.Endpoint, error) {
+	list, err := r.list(ctx, app, env)
+	if err != nil {
+		return nil, err
+	}
+	at := map[string][]domain.Endpoint{}
+	for _, i := range list {
+		if i.Addr != "" && i.State != domain.Stopped && i.State != domain.Stopping {
+			key := i.Release + "/" + i.Role
+			at[key] = append(at[key], domain.Endpoint{Index: i.Index, Addr: i.Addr})
+		}
+	}
+	return at, nil
+}
+
+// webRoles lists the roles that take traffic in either release.
+func webRoles(releases ...*domain.Release) []string {
+	var roles []string
+	seen := map[string]bool{}
+	for _, rel := range releases {
+		if rel == nil {
+			continue
+		}
+		for _, w := range rel.Workloads {
+			if w.Kind == domain.Web && !seen[w.Role] {
+				seen[w.Role] = true
+				roles = append(roles, w.Role)
+			}
+		}
+	}
+	return roles
+}
+
+// routeOf describes one role's route. The newer release says which hosts it has.
+func routeOf(s rollout.Split, role string, addresses map[string][]domain.Endpoint) domain.Route {
+	route := domain.Route{App: s.App, Environment: s.Environment, Role: role, Rollout: s.Rollout, Weight: s.Weight, Latched: s.Latched}
+	if s.Latched {
+		route.LatchedBy = "serve"
+	}
+	backend := func(rel *domain.Release) *domain.Backend {
+		if rel == nil {
+			return nil
+		}
+		for _, w := range rel.Workloads {
+			if w.Role != role {
+				continue
+			}
+			route.Hosts, route.Paths, route.TLS, route.Drain = w.Hosts, w.Paths, w.TLS, w.Drain
+			route.Split, route.Sticky, route.Endpoints, route.Segments = w.Split, w.Sticky, w.Endpoints, w.Segments
+			return &domain.Backend{Release: rel.ID, Commit: rel.Commit, Instances: addresses[rel.ID+"/"+role], Probe: w.Probe.HTTP}
+		}
+		return nil
+	}
+	route.Stable = backend(s.Stable)
+	route.Next = backend(s.Next)
+	return route
+}

@@ -1,0 +1,190 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"mvdan.cc/sh/v3/syntax"
+
+	"github.com/belay-cd/belay/internal/delivery"
+	"github.com/belay-cd/belay/internal/domain"
+	"github.com/belay-cd/belay/internal/driver/process"
+	"github.com/belay-cd/belay/internal/registry"
+	"github.com/belay-cd/belay/internal/sandbox"
+	"github.com/belay-cd/belay/internal/secrets"
+)
+
+// runner gives deliveries the process driver, with the commands that run in a release's folder.
+type runner struct {
+	*process.Driver
+	data     string
+	box      *sandbox.Sandbox
+	accounts sandbox.Accounts
+	hide     []string
+	show     []sandbox.Bind
+}
+
+// masker masks every secret of a release.
+func (r *runner) masker(rel domain.Release) *secrets.Masker {
+	var values []domain.Secret
+	for _, w := range rel.Workloads {
+		for _, name := range w.Secrets {
+			values = append(values, domain.NewSecret(w.Env[name]))
+		}
+	}
+	return secrets.NewMasker(values...)
+}
+
+// Capacity refuses a start that the machine has no room for: memory with a fifth to spare, and the disk. The sum is shown.
+func (r *runner) Capacity(_ context.Context, rel domain.Release) error {
+	need := int64(0)
+	var sum []string
+	for _, w := range rel.Workloads {
+		if w.Memory > 0 {
+			need += w.Memory * int64(w.Instances)
+			sum = append(sum, fmt.Sprintf("%s %d × %s", w.Role, w.Instances, registry.Size(uint64(w.Memory))))
+		}
+	}
+	free, err := freeMemory()
+	if err != nil || need == 0 {
+		return registry.Guard(r.data, 0, minFree)
+	}
+	if with := need + need/5; with > free {
+		return domain.Errorf(domain.Refused, "no room for %s: %s and a fifth to spare are %s, %s of memory are free", rel.Short(),
+			strings.Join(sum, " + "), registry.Size(uint64(with)), registry.Size(uint64(free))).
+			WithHint("fewer instances, less memory for each, or a bigger machine")
+	}
+	return registry.Guard(r.data, 0, minFree)
+}
+
+// minFree is what must stay free on the disk before anything new is started or taken in.
+const minFree = 256 << 20
+
+// freeMemory reads what the kernel says can be used without swapping.
+func freeMemory() (int64, error) {
+	text, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		var kib int64
+		if n, _ := fmt.Sscanf(line, "MemAvailable: %d kB", &kib); n == 1 {
+			return kib << 10, nil
+		}
+	}
+	return 0, errors.New("no MemAvailable in /proc/meminfo")
+}
+
+// Exec runs a one-off command in a release.
+func (r *runner) Exec(ctx context.Context, inst domain.Instance, argv []string, stdin io.Reader, stdout, stderr io.Writer) (int, error) {
+	words := make([]string, len(argv))
+	for i, arg := range argv {
+		word, err := syntax.Quote(arg, syntax.LangPOSIX)
+		if err != nil {
+			return -1, domain.Errorf(domain.Invalid, "argument %d: %w", i+1, err)
+		}
+		words[i] = word
+	}
+	return r.Driver.Exec(ctx, inst, strings.Join(words, " "), process.Stdio{In: stdin, Out: stdout, Err: stderr}, nil)
+}
+
+func pairs(env map[string]string) []string {
+	list := make([]string, 0, len(env))
+	for k, v := range env {
+		list = append(list, k+"="+v)
+	}
+	return list
+}
+
+// oomBuild lets the kernel take builds, tests and one-off commands before anything that serves.
+const oomBuild = 800
+
+// wait runs a confined command to its end and returns its exit code. When ctx ends everything that it started is gone.
+func wait(ctx context.Context, cmd *exec.Cmd, stdin io.Reader, stdout, stderr io.Writer) (int, error) {
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, stdout, stderr
+	cmd.WaitDelay = time.Second
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Setpgid = true
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	err := cmd.Run()
+	var exit *exec.ExitError
+	switch {
+	case ctx.Err() != nil:
+		return -1, context.Cause(ctx)
+	case errors.As(err, &exit):
+		return exit.ExitCode(), nil
+	case errors.Is(err, exec.ErrWaitDelay):
+		return 0, nil
+	case err != nil:
+		return -1, err
+	}
+	return 0, nil
+}
+
+func own(path string, a sandbox.Account) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	return os.Chown(path, a.UID, a.GID)
+}
+
+// Logs copies the logs of a role's instances in both environments, one after the other; with Follow it goes on with what
+// comes.
+func (r *runner) Logs(ctx context.Context, q delivery.LogQuery, w io.Writer) error {
+	var files []*follower
+	defer func() {
+		for _, f := range files {
+			f.close()
+		}
+	}()
+	known := map[string]bool{}
+	for {
+		for _, env := range domain.Environments {
+			list, err := r.List(ctx, q.App, env)
+			if err != nil {
+				return err
+			}
+			for _, i := range list {
+				if i.Role == q.Role && !known[i.String()] {
+					known[i.String()] = true
+					files = append(files, &follower{path: r.Driver.Logs(i.InstanceID), name: fmt.Sprintf("%s %s/%d", env, i.Role, i.Index)})
+				}
+			}
+		}
+		if len(files) == 0 {
+			return domain.Errorf(domain.NotFound, "no instance of role %s of %s runs", q.Role, q.App)
+		}
+		for _, f := range files {
+			if err := f.copy(w); err != nil {
+				return err
+			}
+		}
+		if !q.Follow {
+			return nil
+		}
+		select {
+		case <-time.After(followEvery):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// followEvery is how often a followed log is looked at.
+const followEvery = 300 * time.Millisecond
+
+// work names the folders in which an app is built.
+func (r *runner) work(app string) (src, cache, home string) {
+	base := filepath.Join(r.data, "work", app)
+	return filepath.Join(base, "src"), filepath.Join(base, "cache"), filepath.Join(base, "home")
+}

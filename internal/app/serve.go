@@ -1,0 +1,350 @@
+// Package app puts the processes together: the only place where ports meet adapters.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/belay-cd/belay/internal/config"
+	"github.com/belay-cd/belay/internal/delivery"
+	"github.com/belay-cd/belay/internal/domain"
+	"github.com/belay-cd/belay/internal/driver/process"
+	"github.com/belay-cd/belay/internal/evidence"
+	"github.com/belay-cd/belay/internal/proxy"
+	"github.com/belay-cd/belay/internal/registry"
+	"github.com/belay-cd/belay/internal/sample"
+	"github.com/belay-cd/belay/internal/sandbox"
+	"github.com/belay-cd/belay/internal/scrape"
+	"github.com/belay-cd/belay/internal/secrets"
+	"github.com/belay-cd/belay/internal/store"
+	"github.com/belay-cd/belay/internal/web"
+)
+
+// Options are the flags of the server.
+type Options struct {
+	Data    string // folder of everything that must survive
+	HTTP    string // address of the plain traffic listener, "" for none
+	HTTPS   string // address of the TLS traffic listener, "" for none
+	Listen  string // address of the API over TCP, "" for none
+	Certs   string // folder of certificate files, "" for none
+	Demo    bool   // times below the usual bounds are accepted
+	Version string
+	Out     io.Writer // lines for people
+	Err     io.Writer // log
+}
+
+// Server is the control plane of one machine.
+type Server struct {
+	o       Options
+	log     *slog.Logger
+	began   time.Time
+	cleanup []step // in reverse order at Stop
+
+	store    *store.Store
+	registry *registry.Store
+	proxy    *proxy.Client
+	router   *router
+	runner   *runner
+	book     *sample.Book
+	scraper  *scrape.Scraper
+	samples  *scrape.Samples
+	service  *delivery.Service
+	box      *sandbox.Sandbox
+	web      *web.Server
+	url      string
+
+	work context.Context // of the background work of this process
+}
+
+type step struct {
+	name string
+	stop func(context.Context) error
+}
+
+// stopWithin bounds the whole of Stop.
+const stopWithin = 20 * time.Second
+
+// Serve runs the server until ctx ends. The proxy and the instances go on without it.
+func Serve(ctx context.Context, o Options) error {
+	s := &Server{o: o, began: time.Now()}
+	s.log = slog.New(slog.NewTextHandler(o.Err, nil))
+	err := s.start(ctx)
+	if err == nil {
+		<-ctx.Done()
+	}
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWithin)
+	defer cancel()
+	return errors.Join(err, s.stop(stop))
+}
+
+func (s *Server) later(name string, stop func(context.Context) error) {
+	s.cleanup = append(s.cleanup, step{name, stop})
+}
+
+func (s *Server) stop(ctx context.Context) error {
+	var errs []error
+	for _, c := range slices.Backward(s.cleanup) {
+		if err := c.stop(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("stop %s: %w", c.name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Server) path(parts ...string) string {
+	return filepath.Join(append([]string{s.o.Data}, parts...)...)
+}
+
+// start brings everything up, in the order in which it depends on each other. What serves users comes first: instances
+// and routes are as they were before any delivery goes on.
+func (s *Server) start(ctx context.Context) error {
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	s.work = work
+	s.later("background work", func(context.Context) error { cancel(); return nil })
+	for _, phase := range []struct {
+		name string
+		run  func(context.Context) error
+	}{
+		{"data folder", s.openFolder},
+		{"store", s.openStore},
+		{"instances", s.openDriver},
+		{"proxy", s.openProxy},
+		{"deliveries", s.openDeliveries},
+		{"API", s.openAPI},
+	} {
+		if err := phase.run(ctx); err != nil {
+			return fmt.Errorf("%s: %w", phase.name, err)
+		}
+	}
+	return s.greet(ctx)
+}
+
+// openFolder takes the data folder for this process alone.
+func (s *Server) openFolder(context.Context) error {
+	if err := os.MkdirAll(s.o.Data, 0o711); err != nil {
+		return err
+	}
+	for dir, mode := range map[string]os.FileMode{
+		"": 0o711, "keys": 0o700, "run": 0o711, "repo": 0o700, "registry": 0o700, "proxy": 0o700, "logs": 0o700,
+		"work": 0o711, "releases": 0o711, "instances": 0o711, "volumes": 0o711,
+	} {
+		if err := os.MkdirAll(s.path(dir), mode); err != nil {
+			return err
+		}
+		if err := os.Chmod(s.path(dir), mode); err != nil {
+			return err
+		}
+	}
+	lock, err := os.OpenFile(s.path("lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return domain.Errorf(domain.Conflict, "%s is in use by another server", s.o.Data).
+			WithHint("belay status asks the one that runs; a second one needs --data of its own")
+	}
+	s.later("lock", func(context.Context) error { return lock.Close() })
+	if err := registry.Ballast(s.path("ballast"), ballast); err != nil {
+		s.log.Warn("no ballast: a full disk may delay records", "error", err)
+	}
+	return nil
+}
+
+// ballast is given back when the disk is full, so that a rollback can be recorded.
+const ballast = 16 << 20
+
+func (s *Server) openStore(ctx context.Context) error {
+	sealer, err := secrets.OpenSealer(s.path("keys", "seal.key"))
+	if err != nil {
+		return err
+	}
+	if s.store, err = store.Open(ctx, s.path("belay.db"), sealed{sealer}); err != nil {
+		return err
+	}
+	s.later("store", func(context.Context) error { return s.store.Close() })
+	s.registry, err = registry.Open(s.path("registry"), registry.Options{MinFree: minFree})
+	return err
+}
+
+// openDriver adopts what runs, and starts again what a slot owns and is gone.
+func (s *Server) openDriver(ctx context.Context) error {
+	s.box = &sandbox.Sandbox{}
+	accounts := sandbox.Accounts{File: s.path("keys", "users.json")}
+	hide, show := sandbox.Walls(s.o.Data, os.Getenv("HOME"), os.Getenv("PATH"))
+	driver, err := process.New(process.Config{
+		Data: s.o.Data, Artifacts: unpacker{s.registry, s.path("releases")}, Sandbox: s.box, Accounts: accounts,
+		Command: commandLine, Grace: config.KillAfter, Logger: s.log,
+	})
+	if err != nil {
+		return err
+	}
+	s.runner = &runner{Driver: driver, data: s.o.Data, box: s.box, accounts: accounts, hide: hide, show: show}
+	s.later("instances", func(context.Context) error { return driver.Close() })
+	_, err = driver.Adopt(ctx)
+	return err
+}
+
+// commandLine turns a command of the file into arguments.
+func commandLine(run string, env map[string]string) ([]string, error) {
+	c, err := config.NewCommand(run)
+	if err != nil {
+		return nil, err
+	}
+	return c.Argv(func(name string) string { return env[name] }), nil
+}
+
+// openProxy makes sure that the data plane runs, and that its routes know where the instances are.
+func (s *Server) openProxy(ctx context.Context) error {
+	socket := s.path("run", "proxy.sock")
+	err := proxy.Spawn(ctx, proxy.Config{
+		Socket: socket, Table: s.path("proxy", "table.json"), HTTP: addresses(s.o.HTTP), HTTPS: addresses(s.o.HTTPS),
+		Certs: s.o.Certs, Log: s.path("proxy", "log"),
+	})
+	if err != nil {
+		return err
+	}
+	s.proxy = proxy.NewClient(socket)
+	s.later("proxy client", func(context.Context) error { s.proxy.Close(); return nil })
+	s.router = &router{proxy: s.proxy, list: s.runner.List}
+	if err := s.router.load(ctx); err != nil {
+		return err
+	}
+	if err := s.restoreRoutes(ctx); err != nil {
+		return err
+	}
+	go routesFollow(s.work, s.runner.Changes(s.work), s.router, s.log)
+	s.book = sample.NewBook()
+	go (&collector{proxy: s.proxy, book: s.book, store: s.store, log: s.log}).run(s.work)
+	s.samples = scrape.NewSamples(scrape.Limits{})
+	s.scraper = scrape.New(s.samples, config.MetricsEvery)
+	go s.scraper.Run(s.work)
+	go s.follow(s.work)
+	return nil
+}
+
+func addresses(list string) []string {
+	if list == "" {
+		return nil
+	}
+	return strings.Split(list, ",")
+}
+
+// openDeliveries starts the control plane's own work.
+func (s *Server) openDeliveries(ctx context.Context) error {
+	key, err := evidence.OpenKey(s.path("keys"))
+	if err != nil {
+		return err
+	}
+	sealer, err := secrets.OpenSealer(s.path("keys", "seal.key"))
+	if err != nil {
+		return err
+	}
+	resolve := &resolver{values: map[string][]domain.Secret{}, resolver: &secrets.Resolver{
+		Sealer: sealer, Versions: versions{s.store}, Private: []string{s.o.Data},
+	}}
+	m := &measurements{book: s.book, list: s.runner.List, router: s.router}
+	build := &builder{runner: s.runner, store: s.registry, secrets: resolve,
+		gate: &evidence.Gate{Key: key, Artifacts: attachments{s.registry}}}
+	if s.o.Listen != "" {
+		s.url = "http://" + s.o.Listen
+	}
+	s.service = delivery.New(delivery.Ports{
+		Store: storePort{s.store}, Source: repositories{s.o.Data}, Builder: build, Tester: build, Secrets: resolve,
+		Checks:       &checks{router: s.router, runner: s.runner, numbers: &numbers{s.book, s.samples, s.runner.List}},
+		Measurements: m, Runner: s.runner, Traffic: s.router, Logs: stageLogs{s.path("logs")}, Health: s.health,
+	}, delivery.Options{Log: s.log, Demo: s.o.Demo, URL: s.url})
+	s.later("deliveries", s.service.Stop)
+	if err := s.service.Start(ctx); err != nil {
+		return err
+	}
+	go s.retain(s.work)
+	return nil
+}
+
+// openAPI lets people in.
+func (s *Server) openAPI(context.Context) error {
+	tokens := web.NewTokens(s.path("keys", "tokens"))
+	s.web = web.New(s.service, web.Options{Version: s.o.Version, Tokens: tokens, Log: s.log})
+	s.later("API", s.web.Shutdown)
+	if err := s.web.ServeUnix(s.path("run", "belay.sock")); err != nil {
+		return err
+	}
+	if s.o.Listen == "" {
+		return nil
+	}
+	_, err := s.web.ServeTCP(s.o.Listen)
+	return err
+}
+
+// greet says what runs, in a few lines.
+func (s *Server) greet(ctx context.Context) error {
+	h, err := s.health(ctx)
+	if err != nil {
+		return err
+	}
+	say := func(format string, args ...any) { _, _ = fmt.Fprintf(s.o.Out, format+"\n", args...) }
+	say("belay %s  data %s (sqlite %s, %s free)  pid %d", s.o.Version, h.Data, registry.Size(uint64(h.StoreBytes)),
+		registry.Size(uint64(h.FreeBytes)), h.PID)
+	say("  traffic    %s   proxy pid %d", strings.Join(h.Traffic, ", "), h.ProxyPID)
+	say("  api        %ssocket %s", prefix(s.url, " · "), s.path("run", "belay.sock"))
+	say("  sandbox    %s", h.Sandbox)
+	apps, err := s.store.Apps(ctx)
+	if err != nil {
+		return err
+	}
+	active, err := s.store.ActiveDeliveries(ctx)
+	if err != nil {
+		return err
+	}
+	say("  found      %d apps, %d deliveries in progress", len(apps), len(active))
+	for _, d := range active {
+		say("             %s #%d %s goes on", d.App, d.Number, domain.ShortCommit(d.Commit))
+	}
+	say("ready in %d ms", time.Since(s.began).Milliseconds())
+	return nil
+}
+
+func prefix(text, after string) string {
+	if text == "" {
+		return ""
+	}
+	return text + after
+}
+
+// health is what the server knows of itself.
+func (s *Server) health(ctx context.Context) (delivery.Health, error) {
+	h := delivery.Health{Version: s.o.Version, PID: os.Getpid(), Data: s.o.Data, Started: s.began.UTC().Format(time.RFC3339)}
+	if p, err := s.proxy.Health(ctx); err == nil {
+		h.ProxyPID, h.ProxyUp = p.PID, true
+		for _, a := range p.HTTP {
+			h.Traffic = append(h.Traffic, "http "+a)
+		}
+		for _, a := range p.HTTPS {
+			h.Traffic = append(h.Traffic, "https "+a)
+		}
+	}
+	free, _, err := registry.Free(s.o.Data)
+	if err != nil {
+		return h, err
+	}
+	h.FreeBytes = int64(free)
+	if h.StoreBytes, err = s.store.Size(); err != nil {
+		return h, err
+	}
+	mode, why := s.box.Probe()
+	h.Sandbox = map[sandbox.Mode]string{
+		sandbox.User:      "a system user per app and purpose, and mount namespaces",
+		sandbox.Namespace: "user, mount and process namespaces",
+		sandbox.None:      "none works here: repository code runs with the server's identity: " + why,
+	}[mode]
+	return h, nil
+}
