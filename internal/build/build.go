@@ -84,7 +84,8 @@ type Builder struct {
 	Records Records // nil: nothing is reused
 }
 
-// Key returns the hash of everything that goes into a build: the same key means the same artifact.
+// Key returns the hash of everything that goes into a build: the same key means the same artifact. Env is part of it, so it
+// must have nothing that differs from run to run.
 func (r Request) Key() string {
 	body, err := json.Marshal(struct {
 		Version                                          int
@@ -127,6 +128,22 @@ func (b *Builder) Build(ctx context.Context, r Request) (Result, error) {
 		return result, nil
 	}
 	return result, b.Records.Save(ctx, result.Key, result.Artifact)
+}
+
+// Prepare runs build.run alone, in a checkout that Build left untouched because it reused the artifact: tests need what the
+// commands leave in the folder, too. Nothing is packed.
+func (b *Builder) Prepare(ctx context.Context, r Request) ([]Command, error) {
+	if r.Run == "" {
+		return nil, nil
+	}
+	r.Lint = nil
+	log := &lines{w: r.Log}
+	if r.Log == nil {
+		log.w = io.Discard
+	}
+	var result Result
+	err := b.parallel(ctx, r, &result, log)
+	return result.Commands, err
 }
 
 // reuse finds an artifact of the same inputs that is still whole.

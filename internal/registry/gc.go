@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/belay-cd/belay/internal/domain"
@@ -157,21 +156,4 @@ func (s *Store) young(digest string, info fs.FileInfo) bool {
 		s.touched.Delete(digest)
 	}
 	return time.Since(info.ModTime()) < s.opt.Grace
-}
-
-// Unpacked returns the digests that have an unpacked folder in releases.
-func Unpacked(releases string) ([]string, error) {
-	names, err := list(releases)
-	var digests []string
-	for _, name := range names {
-		if d := "sha256:" + name; ValidDigest(d) {
-			digests = append(digests, d)
-		}
-	}
-	return digests, err
-}
-
-// Folder returns where the image of a digest is unpacked below releases.
-func Folder(releases, digest string) string {
-	return filepath.Join(releases, strings.TrimPrefix(digest, "sha256:"))
 }

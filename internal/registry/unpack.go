@@ -82,11 +82,11 @@ func (s *Store) Unpack(ctx context.Context, digest, dest string) (err error) {
 	if err := s.Guard(0); err != nil {
 		return err
 	}
-	scratch, err := os.MkdirTemp(filepath.Dir(dest), ".unpack-")
+	scratch, err := os.MkdirTemp(filepath.Dir(dest), scratchPrefix)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, RemoveUnpacked(scratch)) }()
+	defer func() { err = errors.Join(err, removeReadOnly(scratch)) }()
 	u := &unpacker{ctx: ctx, store: s, left: s.opt.MaxUnpacked}
 	if u.root, err = os.OpenRoot(scratch); err != nil {
 		return err
@@ -160,23 +160,6 @@ func syncDisk(dir string) error {
 		return err
 	}
 	return errors.Join(unix.Syncfs(int(f.Fd())), f.Close())
-}
-
-// RemoveUnpacked removes an unpacked image, which is read-only also for its owner.
-func RemoveUnpacked(dir string) error {
-	if err := os.RemoveAll(dir); err == nil {
-		return nil
-	}
-	err := filepath.WalkDir(dir, func(name string, entry fs.DirEntry, err error) error {
-		if err == nil && entry.IsDir() {
-			return os.Chmod(name, 0o700) //nolint:gosec // it is about to be removed
-		}
-		return err
-	})
-	if errors.Is(err, os.ErrNotExist) {
-		err = nil
-	}
-	return errors.Join(err, os.RemoveAll(dir))
 }
 
 // unpacker writes layers below a root that no path can leave.
