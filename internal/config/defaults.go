@@ -209,7 +209,9 @@ const (
 	// FileName is the name of the file.
 	FileName = "belay.yaml"
 	// MaxFileBytes is the largest file that is read.
-	MaxFileBytes = 256 << 10
+	MaxFileBytes = 64 << 10
+	// MaxLine is the longest line that is read, in characters.
+	MaxLine = 4096
 	// MaxDepth is the deepest nesting of brackets or of indentation that is read.
 	MaxDepth = 64
 	// Width is the width in columns for which findings are laid out.

@@ -74,6 +74,12 @@ func (w *walker) syntax(src []byte) (body ast.Node, ok bool) {
 		w.errorf("too-large", Span{1, 1, 2}, "", "the file is larger than %d bytes", MaxFileBytes)
 		return nil, false
 	}
+	for i, line := range w.lines {
+		if len(line) > MaxLine {
+			w.errorf("line-too-long", Span{i + 1, MaxLine + 1, MaxLine + 2}, "break it", "a line is longer than %d characters", MaxLine)
+			return nil, false
+		}
+	}
 	if at, deep := tooDeep(w.lines); deep {
 		w.errorf("too-deep", at, "", "nested deeper than %d levels", MaxDepth)
 		return nil, false

@@ -235,7 +235,7 @@ func (f *File) literal(path, name, value string, may bool) {
 		return
 	}
 	at := f.Pos(path)
-	f.masked = append(f.masked, at)
+	f.mask(at)
 	hint := "tests get no secrets: use a value made for tests"
 	if may {
 		env := domain.Staging
@@ -258,7 +258,7 @@ func (f *File) literalEnv(path, name string, v Env[Text]) {
 		if at := path + "." + string(env); f.Has(at) {
 			f.literal(at, "", "", true)
 			if kind := looksSecret(name, string(v.In(env))); kind != "" {
-				f.masked = append(f.masked, f.Pos(at))
+				f.mask(f.Pos(at))
 				f.errorf("literal-secret", f.Pos(at), fmt.Sprintf("name it under secrets.store; belay secret set %s --env %s; rotate it", name, env),
 					"%s: it looks like a secret (%s)", at, kind)
 			}

@@ -61,7 +61,7 @@ func (f *File) rulesCheck(path string, c *CheckSpec) {
 	for _, name := range inOrder(&f.places, path+".headers", c.Headers) {
 		if kind := looksSecret(name, string(c.Headers[name])); kind != "" {
 			at := f.Pos(path + ".headers." + name)
-			f.masked = append(f.masked, at)
+			f.mask(at)
 			f.errorf("literal-secret", at, "name it under secrets, and write $NAME here", "%s.headers.%s: it looks like a secret (%s)", path, name, kind)
 		}
 	}

@@ -20,13 +20,13 @@ type places struct {
 	values map[string]Span
 	plain  map[string]bool // values whose text stands in the file as it is, on one line
 	bad    map[string]bool // values that could not be read
-	masked []Span          // secrets, never shown
+	masked map[int][]Span  // secrets by line, never shown
 	opts   Options
 	found  []Finding
 }
 
 func newPlaces(name string, src []byte, opts Options) places {
-	p := places{name: name, opts: opts, keys: map[string]Span{}, values: map[string]Span{}, plain: map[string]bool{}, bad: map[string]bool{}}
+	p := places{name: name, opts: opts, keys: map[string]Span{}, values: map[string]Span{}, plain: map[string]bool{}, bad: map[string]bool{}, masked: map[int][]Span{}}
 	for line := range strings.SplitSeq(string(src), "\n") {
 		p.lines = append(p.lines, []rune(strings.TrimSuffix(line, "\r")))
 	}
@@ -127,6 +127,9 @@ func (p *places) within(path string, offset, length int) Span {
 	return s
 }
 
+// mask keeps the text at a place out of every excerpt.
+func (p *places) mask(at Span) { p.masked[at.Line] = append(p.masked[at.Line], at) }
+
 // findings returns what was found so far, sorted and with its excerpts.
 func (p *places) findings() []Finding {
 	out := sortFindings(slices.Clone(p.found))
@@ -143,10 +146,10 @@ const excerptMax = 160
 func (p *places) excerpt(f *Finding) {
 	line := slices.Clone(p.lines[f.Line-1])
 	column, end := f.Column, f.EndColumn
-	masked := slices.Clone(p.masked)
+	masked := slices.Clone(p.masked[f.Line])
 	slices.SortFunc(masked, func(a, b Span) int { return b.Column - a.Column })
 	for _, m := range masked {
-		if m.Line != f.Line || m.EndColumn-1 > len(line) {
+		if m.EndColumn-1 > len(line) {
 			continue
 		}
 		text := string(line[m.Column-1 : m.EndColumn-1])
