@@ -205,6 +205,9 @@ func commandLine(run string, env map[string]string) ([]string, error) {
 // openProxy makes sure that the data plane runs, and that its routes know where the instances are.
 func (s *Server) openProxy(ctx context.Context) error {
 	socket := s.path("run", "proxy.sock")
+	if s.o.Certs == "" {
+		s.o.HTTPS = "" // without certificates there is nothing to answer with
+	}
 	err := proxy.Spawn(ctx, proxy.Config{
 		Socket: socket, Table: s.path("proxy", "table.json"), HTTP: addresses(s.o.HTTP), HTTPS: addresses(s.o.HTTPS),
 		Certs: s.o.Certs, Log: s.path("proxy", "log"),

@@ -26,7 +26,7 @@ func (r repositories) Accept(ctx context.Context, app, sha string, bundle io.Rea
 	if err != nil {
 		return delivery.Commit{}, err
 	}
-	root, err := source.Root(ctx, repo)
+	root, err := source.Origin(ctx, repo, c.SHA)
 	return delivery.Commit{SHA: c.SHA, Subject: c.Subject, Author: c.Author, Committer: c.Committer, Repository: root}, err
 }
 
