@@ -110,7 +110,7 @@ type bench struct {
 
 func newBench(t *testing.T, change func(*process.Config)) *bench {
 	t.Helper()
-	data := t.TempDir()
+	data := dataFolder(t)
 	release := filepath.Join(data, "releases", "aa")
 	if err := os.MkdirAll(release, 0o755); err != nil {
 		t.Fatal(err)
@@ -135,6 +135,32 @@ func newBench(t *testing.T, change func(*process.Config)) *bench {
 	b.open()
 	t.Cleanup(b.cleanUp)
 	return b
+}
+
+// dataFolder is not below /tmp: there the private /tmp of an instance would cover it, whatever else fails to.
+func dataFolder(t *testing.T) string {
+	t.Helper()
+	parent := "/var/lib"
+	if os.Geteuid() != 0 {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			t.Fatal(err)
+		}
+		parent = home
+	}
+	data, err := os.MkdirTemp(parent, "belay-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(data); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := os.Chmod(data, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	return data
 }
 
 func copyBinary(t *testing.T, from, to string) {
