@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"strings"
 	"time"
 
 	tea "charm.land/bubbletea/v2"
@@ -100,7 +99,7 @@ func (l live) over() bool {
 func (l live) View() tea.View {
 	v := l.view
 	v.attached = !l.over() && !l.left
-	return tea.NewView(strings.TrimSuffix(v.delivery(l.delivery), "\n"))
+	return tea.NewView(v.delivery(l.delivery)) // the line end stays: what is behind the last one is erased at the end
 }
 
 // watchLive shows d on the terminal until it ends, and returns it as it was then.

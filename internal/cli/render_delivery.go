@@ -124,11 +124,10 @@ func (v view) spent(s domain.StageRecord) string {
 	if s.Started == nil {
 		return ""
 	}
-	end := v.now
-	if s.Ended != nil {
-		end = *s.Ended
+	if s.Ended == nil {
+		return elapsed(v.now.Sub(*s.Started))
 	}
-	return took(max(0, end.Sub(*s.Started)))
+	return took(max(0, s.Ended.Sub(*s.Started)))
 }
 
 // summary says in a few words what came of a stage, or how far it is.
@@ -172,7 +171,7 @@ func (v view) rolling(s domain.StageRecord) string {
 	}
 	text := percent(*last.Weight)
 	if last.Ended != nil {
-		text += " since " + took(max(0, v.now.Sub(*last.Ended)).Truncate(time.Second))
+		text += " since " + elapsed(v.now.Sub(*last.Ended))
 	}
 	switch {
 	case next != nil && next.Weight != nil && until != nil:

@@ -42,8 +42,7 @@ func (v view) status(s domain.AppStatus) string {
 		if f.State != domain.Running && f.State != "" {
 			state = words(f.State) + ", "
 		}
-		fmt.Fprintf(&b, "  %s#%d %s  %s, %s%s\n", pad(name, nameColumn), f.Delivery, domain.ShortCommit(f.Commit), f.Stage, state,
-			took(max(0, v.now.Sub(f.Since))))
+		fmt.Fprintf(&b, "  %s#%d %s  %s, %s%s\n", pad(name, nameColumn), f.Delivery, domain.ShortCommit(f.Commit), f.Stage, state, elapsed(v.now.Sub(f.Since)))
 	}
 	v.stops(&b, s)
 	return b.String()
