@@ -162,6 +162,12 @@ func TestALongRequestOutlivesTheBodyTimeout(t *testing.T) {
 	if status, answer, _ := r.local(t, "POST", "/v1/apps/shop/rollback", `{"environment":"staging"}`); status != 200 {
 		t.Errorf("%d %s", status, answer)
 	}
+	status, answer, _ := r.tcp(t, "POST", "/v1/apps/shop/deliveries?commit="+sha, "bundle", func(req *http.Request) {
+		req.Header.Set("Content-Type", "application/octet-stream")
+	})
+	if status != 201 {
+		t.Errorf("%d %s", status, answer)
+	}
 }
 
 func TestLogs(t *testing.T) {
@@ -263,9 +269,7 @@ func TestExecEndsWithItsClientAndItsServer(t *testing.T) {
 	_ = first.CloseNow()
 	<-r.ended
 	dial(t, r, "argv=hang")
-	if err := r.server.Shutdown(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	r.stop(t)
 	<-r.ended
 }
 

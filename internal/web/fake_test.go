@@ -59,7 +59,7 @@ func (f *fake) add(e domain.Event) {
 
 func (f *fake) Have(_ context.Context, app string) ([]string, error) { return []string{sha, app}, nil }
 
-func (f *fake) Ship(_ context.Context, s web.Submission) (domain.Delivery, error) {
+func (f *fake) Ship(ctx context.Context, s web.Submission) (domain.Delivery, error) {
 	size := int64(-1)
 	if s.Bundle != nil {
 		n, err := io.Copy(io.Discard, s.Bundle)
@@ -67,6 +67,12 @@ func (f *fake) Ship(_ context.Context, s web.Submission) (domain.Delivery, error
 			return domain.Delivery{}, domain.Errorf(domain.Failed, "read bundle: %v", err)
 		}
 		size = n
+		_, _ = s.Bundle.Read(make([]byte, 1)) // beyond the end
+	}
+	if f.rollback != nil { // takes its time
+		if err := f.rollback(ctx); err != nil {
+			return domain.Delivery{}, err
+		}
 	}
 	f.note("ship %s %s %q %s %s %d", s.App, s.Commit, s.Folder, s.By, s.Key, size)
 	return domain.Delivery{App: s.App, Number: 7, Commit: s.Commit}, nil
@@ -270,4 +276,14 @@ func do(t *testing.T, client *http.Client, req *http.Request) (int, string, http
 		t.Fatal(err)
 	}
 	return res.StatusCode, string(answer), res.Header
+}
+
+// stop shuts the server down, which must not wait for streams.
+func (r *running) stop(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if err := r.server.Shutdown(ctx); err != nil {
+		t.Fatal(err)
+	}
 }

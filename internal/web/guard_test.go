@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -231,6 +232,27 @@ func TestSocketIsPrivateAndNeverStolen(t *testing.T) {
 	}
 }
 
+func TestOneOfManyServersGetsTheSocket(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "belay.sock")
+	results := make(chan error)
+	for range 8 {
+		server := web.New(newFake(), web.Options{})
+		go func() { results <- server.ServeUnix(path) }()
+		t.Cleanup(func() { _ = server.Shutdown(context.Background()) })
+	}
+	won := 0
+	for range 8 {
+		if err := <-results; err == nil {
+			won++
+		} else if domain.CodeOf(err) != domain.Conflict {
+			t.Error(err)
+		}
+	}
+	if won != 1 {
+		t.Errorf("%d servers have it", won)
+	}
+}
+
 // events reads a stream until n events have come, and returns their numbers.
 func events(t *testing.T, r *running, query string, lastID string, n int) (seqs []int64) {
 	t.Helper()
@@ -299,9 +321,7 @@ func TestEventsBeatAndEndWithTheServer(t *testing.T) {
 			t.Error("without after only new events come")
 		}
 	}
-	if err := r.server.Shutdown(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	r.stop(t)
 	for lines.Scan() { // ends
 	}
 }

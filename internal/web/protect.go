@@ -95,17 +95,21 @@ func tooLarge() *Problem {
 	return newProblem(http.StatusRequestEntityTooLarge, domain.Invalid, "the body is larger than this server takes", "")
 }
 
-// boundedBody is a body that must keep coming. The deadline is lifted once the body has ended, since it would end the handler,
-// however long that may rightly take.
+// boundedBody is a body that must keep coming. Once it has ended no deadline is set: it would end the handler, however long
+// that may rightly take.
 type boundedBody struct {
 	io.ReadCloser
 	control *http.ResponseController
 	still   time.Duration
 	until   time.Time // zero: as long as it keeps coming
 	large   bool      // more came than may
+	ended   bool
 }
 
 func (b *boundedBody) Read(p []byte) (int, error) {
+	if b.ended {
+		return 0, io.EOF
+	}
 	deadline := b.until
 	if deadline.IsZero() {
 		deadline = time.Now().Add(b.still)
@@ -113,13 +117,9 @@ func (b *boundedBody) Read(p []byte) (int, error) {
 	if err := b.control.SetReadDeadline(deadline); err != nil {
 		return 0, err
 	}
-	n, err := b.ReadCloser.Read(p)
+	n, err := b.ReadCloser.Read(p) // the HTTP server lifts the deadline when it reaches the end
 	var large *http.MaxBytesError
 	b.large = b.large || errors.As(err, &large)
-	if errors.Is(err, io.EOF) {
-		if lift := b.control.SetReadDeadline(time.Time{}); lift != nil {
-			return n, lift
-		}
-	}
+	b.ended = errors.Is(err, io.EOF)
 	return n, err
 }

@@ -38,7 +38,6 @@ func stream[I any](s *Server, api huma.API, op huma.Operation, contentType strin
 			if !out.begun {
 				_, _ = out.Write(nil) // an empty answer is one too
 			}
-			_ = out.control.SetWriteDeadline(time.Time{}) // the connection may serve another request
 		}}, nil
 	})
 }
@@ -111,7 +110,7 @@ func (s *Server) registerLogs(api huma.API) {
 
 type eventsInput struct {
 	After       int64    `query:"after" minimum:"-1" default:"-1" doc:"Number of the last event that is known; without it only new ones come."`
-	LastEventID int64    `header:"Last-Event-ID" minimum:"-1" default:"-1" doc:"The same, as browsers say it when they come back; it has the last word."`
+	LastEventID int64    `header:"Last-Event-ID" minimum:"-1" default:"-1" doc:"The same, as browsers say it when they come back; the greater counts."`
 	App         string   `query:"app" maxLength:"40" pattern:"^[a-z][a-z0-9-]*$"`
 	Delivery    int      `query:"delivery" minimum:"0"`
 	Types       []string `query:"type,explode" maxItems:"50"`
@@ -126,9 +125,6 @@ func (s *Server) registerEvents(api huma.API) {
 
 func (s *Server) events(ctx context.Context, in *eventsInput, out *streamWriter) error {
 	after := max(in.After, in.LastEventID)
-	if in.LastEventID >= 0 {
-		after = in.LastEventID
-	}
 	if after < 0 {
 		last, err := s.service.LastEvent(ctx)
 		if err != nil {
