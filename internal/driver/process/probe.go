@@ -91,12 +91,14 @@ func (it *instance) askOnce(ctx context.Context, ask asker, timeout time.Duratio
 	it.mu.Unlock()
 	result := domain.ProbeResult{Instance: it.id, At: time.Now(), Restarts: state.Restarts}
 	err := errors.New("it is not running")
-	if state.Phase == supervise.Running {
+	switch state.Phase {
+	case supervise.Running:
 		limited, cancel := context.WithTimeout(ctx, timeout)
 		err = ask(limited, state)
 		cancel()
-	} else if state.Phase == supervise.Pausing {
+	case supervise.Pausing:
 		err = errors.New(crashMessage(state, w.Memory))
+	case supervise.Ended:
 	}
 	result.Took = time.Since(result.At)
 	result.OK = err == nil
