@@ -137,9 +137,13 @@ func (c *rawLoad) keepAlive() error {
 	return nil
 }
 
-func (c *rawLoad) single() error { return c.once("single", "GET /"+rawHead+"Connection: close\r\n\r\n") }
+func (c *rawLoad) single() error {
+	return c.once("single", "GET /"+rawHead+"Connection: close\r\n\r\n")
+}
 
-func (c *rawLoad) slow() error { return c.once("slow", "GET /slow"+rawHead+"Connection: close\r\n\r\n") }
+func (c *rawLoad) slow() error {
+	return c.once("slow", "GET /slow"+rawHead+"Connection: close\r\n\r\n")
+}
 
 func (c *rawLoad) once(kind, request string) error {
 	conn, r, err := c.dial()
