@@ -1,8 +1,12 @@
 package build_test
 
 import (
+	"archive/tar"
 	"bytes"
+	"compress/gzip"
+	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -157,10 +161,80 @@ func TestBuildIsReproducible(t *testing.T) {
 	if first.Digest != second.Digest || len(second.Warnings) > 0 {
 		t.Errorf("%s, then %s; %v", first.Digest, second.Digest, second.Warnings)
 	}
+	for _, h := range headers(t, b, first.Digest) {
+		if !h.ModTime.Equal(r.Time) || h.Uid != 0 || h.Gid != 0 || h.Uname != "" {
+			t.Errorf("%s carries %v and %d:%d", h.Name, h.ModTime, h.Uid, h.Gid)
+		}
+	}
 	b.write(t, "page.html", "<html>.", 0o644)
 	third := mustBuild(t, b, b.request())
 	if third.Digest == first.Digest || len(third.Warnings) != 1 {
 		t.Errorf("another content has the same digest, or no warning: %+v", third)
+	}
+}
+
+// headers reads the only layer of an artifact.
+func headers(t *testing.T, b *bench, digest string) []*tar.Header {
+	t.Helper()
+	_, _, body, err := b.Store.Manifest("shop", digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var m registry.Manifest
+	if err := json.Unmarshal(body, &m); err != nil {
+		t.Fatal(err)
+	}
+	f, err := b.Store.Blob(m.Layers[0].Digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	content, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []*tar.Header
+	for archive := tar.NewReader(content); ; {
+		h, err := archive.Next()
+		if errors.Is(err, io.EOF) {
+			return all
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, h)
+	}
+}
+
+func TestCachesAreNotPacked(t *testing.T) {
+	b := newBench(t)
+	r := b.request()
+	r.Run = "mkdir -p out/cache/deep out/.git; echo x > out/cache/deep/x; echo y > out/.git/y; echo z > out/z"
+	r.Files, r.Cache = []string{"out", "out/**/*"}, []string{"out/cache"}
+	at := b.unpacked(t, mustBuild(t, b, r).Digest)
+	for _, name := range []string{"out/cache", "out/.git"} {
+		if _, err := os.Lstat(filepath.Join(at, name)); err == nil {
+			t.Errorf("%s was packed", name)
+		}
+	}
+	if _, err := os.Lstat(filepath.Join(at, "out/z")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestPrepareRunsTheCommandsOnly(t *testing.T) {
+	b := newBench(t)
+	r := b.request()
+	r.Run, r.Lint = "touch made", []string{"touch linted"}
+	commands, err := b.Prepare(t.Context(), r)
+	if err != nil || len(commands) != 1 {
+		t.Errorf("%+v, %v", commands, err)
+	}
+	if _, err := os.Stat(filepath.Join(b.dir, "made")); err != nil {
+		t.Error(err)
+	}
+	if _, err := b.Store.Resolve("shop", sha); err == nil {
+		t.Error("something was packed")
 	}
 }
 

@@ -97,7 +97,7 @@ func existing(root *os.Root, tracked []string) []string {
 // hidden reports whether a path is never packed: git's own folder, and a cache, unless the pattern itself names something
 // inside the cache (a program that the compiler leaves there).
 func hidden(caches []string, pattern, name string) bool {
-	if path.Base(name) == ".git" {
+	if slices.Contains(strings.Split(name, "/"), ".git") {
 		return true
 	}
 	for _, cache := range caches {

@@ -38,7 +38,7 @@ func parseJUnit(r io.Reader) (tally, error) {
 
 // maxToken is the largest single element, attribute or text, in bytes; maxDepth the deepest nesting.
 const (
-	maxToken = 32 << 20
+	maxToken = 16 << 20
 	maxDepth = 200
 )
 
