@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// The largest file that is read, in shapes that invite quadratic work, takes seconds at most.
+// The largest file that is read, in shapes that invite quadratic work, takes seconds at most (the limit leaves room for the race detector on a busy machine).
 func TestLargestFilesAreReadInTime(t *testing.T) {
 	grow := func(head string, item func(i int) string) []byte {
 		var b strings.Builder
@@ -31,7 +31,7 @@ func TestLargestFilesAreReadInTime(t *testing.T) {
 		start := time.Now()
 		_, findings := Parse(FileName, src, Options{})
 		render(t, findings)
-		if took := time.Since(start); took > 10*time.Second {
+		if took := time.Since(start); took > 30*time.Second {
 			t.Errorf("%s: %s", name, took)
 		} else {
 			t.Log(name, took, len(findings))
