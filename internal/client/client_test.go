@@ -108,7 +108,7 @@ func TestProblemsKeepTheirCodeAndHint(t *testing.T) {
 		{409, `{"detail":"it has ended","code":"conflict"}`, domain.Conflict, "it has ended", ""},
 		{422, `{"title":"Unprocessable","errors":[{"message":"not a SHA","location":"query.commit"}]}`, domain.Invalid, "Unprocessable; query.commit not a SHA", ""},
 		{404, "404 page not found", domain.NotFound, "404 Not Found", ""},
-		{401, "", domain.Denied, "401 Unauthorized", ""},
+		{401, "", domain.Denied, http.StatusText(http.StatusUnauthorized), ""},
 		{302, "", domain.Invalid, "302 Found", ""},
 		{500, "<html>", domain.Failed, "500 Internal Server Error", ""},
 	} {

@@ -32,6 +32,7 @@ func (c *Client) Exec(ctx context.Context, app string, env domain.Environment, a
 	if c.token != "" {
 		header.Set("Authorization", "Bearer "+c.token)
 	}
+	//nolint:bodyclose // the library closes it, and replaces it by what was read of it
 	conn, res, err := websocket.Dial(ctx, c.base+path("apps", app, "exec")+"?"+query.Encode(),
 		&websocket.DialOptions{HTTPClient: c.http, HTTPHeader: header})
 	if err != nil {
