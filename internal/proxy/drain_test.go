@@ -90,27 +90,27 @@ func TestDrainOfOneInstance(t *testing.T) {
 // A stream was buffered, so that its first event came with its last.
 func TestScar_kamalproxy_34(t *testing.T) {
 	p := startProxy(t)
-	hold := make(chan struct{})
-	t.Cleanup(func() { close(hold) })
 	b := startBackend(t, "x", func(m *http.ServeMux) {
-		m.HandleFunc("/once", func(w http.ResponseWriter, _ *http.Request) {
+		m.HandleFunc("/once", func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "text/event-stream")
 			_, _ = io.WriteString(w, "data: first\n\n")
 			w.(http.Flusher).Flush()
-			<-hold
+			<-r.Context().Done()
 		})
-		m.HandleFunc("/silent", func(w http.ResponseWriter, _ *http.Request) {
+		m.HandleFunc("/silent", func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "text/event-stream")
 			w.(http.Flusher).Flush()
-			<-hold
+			<-r.Context().Done()
 		})
 	})
 	p.put(routeTo(backendOn("aaaaaaa", b.addr()), nil, 0))
 	p.get("shop.example", "/silent") // returns with the head, though nothing follows
-	line, err := bufio.NewReader(p.get("shop.example", "/once").Body).ReadString('\n')
+	res := p.get("shop.example", "/once")
+	line, err := bufio.NewReader(res.Body).ReadString('\n')
 	if err != nil || line != "data: first\n" {
 		t.Errorf("%q, %v", line, err)
 	}
+	p.stop() // ends both streams
 }
 
 // A WebSocket did not outlive a deploy, or ended without a word.
