@@ -69,7 +69,7 @@ func TestNoRequestBeginsOnNextAfterARollbackIsAcknowledged(t *testing.T) {
 }
 
 // controlIn is a control in this process, without sockets.
-func controlIn(t *testing.T, table string) *control {
+func controlIn(t testing.TB, table string) *control {
 	t.Helper()
 	p := &plane{Upstream: newNetUpstream(), quiet: log.New(io.Discard, "", 0)}
 	return newControl(t.Context(), p, table, newLedger("boot"), slog.New(slog.DiscardHandler))
