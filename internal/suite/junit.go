@@ -15,22 +15,25 @@ import (
 // parseJUnit counts the test cases of a JUnit XML report, in the dialects of pytest, surefire, jest, vitest, nextest,
 // playwright and their like. It reads as a stream: neither a large file nor a deep one, nor one large element, costs more
 // than a bounded amount of memory. Entities are never expanded.
-func parseJUnit(r io.Reader) (tally, error) {
-	limited := &tokenLimit{r: r}
+func parseJUnit(r io.Reader) (tally, error) { return parseWithin(r, maxToken) }
+
+// parseWithin is parseJUnit with the largest single element given, in bytes.
+func parseWithin(r io.Reader, token int) (tally, error) {
+	limited := &tokenLimit{r: r, limit: token}
 	buffered := bufio.NewReaderSize(limited, 64<<10)
 	j := &junit{}
 	decoder := xml.NewDecoder(&printable{r: buffered, utf8: isUTF8(buffered)})
 	decoder.CharsetReader = charset
 	for {
 		limited.n = 0
-		token, err := decoder.RawToken()
+		next, err := decoder.RawToken()
 		if errors.Is(err, io.EOF) {
 			return j.end()
 		}
 		if err != nil {
 			return j.t, fmt.Errorf("not a readable report: %w", err)
 		}
-		if err := j.token(token); err != nil {
+		if err := j.token(next); err != nil {
 			return j.t, err
 		}
 	}
@@ -43,13 +46,13 @@ const (
 )
 
 type tokenLimit struct {
-	r io.Reader
-	n int
+	r        io.Reader
+	n, limit int
 }
 
 func (t *tokenLimit) Read(p []byte) (int, error) {
-	if t.n > maxToken {
-		return 0, fmt.Errorf("one element is larger than %d MiB", maxToken>>20)
+	if t.n > t.limit {
+		return 0, fmt.Errorf("one element is larger than %d MiB", t.limit>>20)
 	}
 	n, err := t.r.Read(p)
 	t.n += n
