@@ -15,6 +15,7 @@ import (
 type checkOptions struct {
 	files  []string
 	strict bool
+	demo   bool // shorter times, as a server with --demo takes them
 }
 
 func checkCommand(s *session) *cobra.Command {
@@ -32,6 +33,7 @@ Exit codes
 		},
 	}
 	cmd.Flags().BoolVar(&o.strict, "strict", false, "warnings count as errors")
+	cmd.Flags().BoolVar(&o.demo, "demo", false, "accept times below their usual bounds, as belay serve --demo does")
 	return cmd
 }
 
@@ -62,7 +64,7 @@ func (o checkOptions) one(s *session, name string) (failed bool, err error) {
 	if !filepath.IsAbs(name) {
 		name = filepath.Join(s.dir, name)
 	}
-	file, findings, err := load(name)
+	file, findings, err := load(name, config.Options{Demo: o.demo})
 	if err != nil {
 		return true, err
 	}
@@ -100,9 +102,9 @@ func (s *session) shown(name string) string {
 }
 
 // load reads and checks a file. Under its usual name it is held against the folder around it.
-func load(name string) (*config.File, []config.Finding, error) {
+func load(name string, o config.Options) (*config.File, []config.Finding, error) {
 	if filepath.Base(name) == config.FileName {
-		return config.Load(filepath.Dir(name), config.Options{})
+		return config.Load(filepath.Dir(name), o)
 	}
 	src, err := os.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -111,7 +113,7 @@ func load(name string) (*config.File, []config.Finding, error) {
 	if err != nil {
 		return nil, nil, usage("%w", err)
 	}
-	file, findings := config.Parse(name, src, config.Options{})
+	file, findings := config.Parse(name, src, o)
 	return file, findings, nil
 }
 
