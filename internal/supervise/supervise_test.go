@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -136,6 +138,9 @@ func TestTermLeavesTheProcess(t *testing.T) {
 }
 
 func TestShimIsSmall(t *testing.T) {
+	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+		t.Skip("the race detector needs memory of its own")
+	}
 	dir := launch(t, spec("exec sleep 3000"))
 	s := await(t, dir, "running", func(s State) bool { return s.Phase == Running })
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.Shim.PID))

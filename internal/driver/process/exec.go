@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -45,20 +44,34 @@ func (d *Driver) Exec(ctx context.Context, inst domain.Instance, command string,
 	if err := os.Chmod(dir, 0o711); err != nil {
 		return 0, err
 	}
-	spec, err := c.command(dir, d.instance(inst.InstanceID).portNow(), command, extra)
+	return d.run(ctx, c, oneOff{dir: dir, command: command, stdio: stdio, extra: extra, ownPIDs: true})
+}
+
+// oneOff is a command that runs once within the walls of an instance.
+type oneOff struct {
+	dir     string // that holds its /tmp and its own folder
+	command string
+	stdio   Stdio
+	extra   map[string]string
+	ownPIDs bool // it sees only its own processes
+}
+
+// run runs a one-off to its end, or kills it with all that it started when ctx ends.
+func (d *Driver) run(ctx context.Context, c confinement, o oneOff) (int, error) {
+	inst := c.inst
+	spec, err := c.command(o.dir, d.instance(inst.InstanceID).portNow(), o.command, o.extra)
 	if err != nil {
 		return 0, err
 	}
-	group, _ := supervise.NewGroup(d.groupOf(inst.InstanceID)+"."+filepath.Base(dir),
+	group, _ := supervise.NewGroup(fmt.Sprintf("%s.exec-%d", d.groupOf(inst.InstanceID), d.execs.Add(1)),
 		supervise.Limits{Memory: inst.Workload.Memory, CPU: inst.Workload.CPU, PIDs: maxPIDs})
 	defer group.Remove()
-	spec.Cgroups = group.Dirs()
-	spec.OwnPIDs = true
+	spec.Cgroups, spec.OwnPIDs = group.Dirs(), o.ownPIDs
 	cmd, err := d.cfg.Sandbox.Command(ctx, spec)
 	if err != nil {
 		return 0, err
 	}
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdio.In, stdio.Out, stdio.Err
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = o.stdio.In, o.stdio.Out, o.stdio.Err
 	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
 	cmd.WaitDelay = time.Second // for pipes that something outside still holds
 	err = cmd.Start()
@@ -66,7 +79,7 @@ func (d *Driver) Exec(ctx context.Context, inst domain.Instance, command string,
 		_ = f.Close()
 	}
 	if err != nil {
-		return 0, fmt.Errorf("run %s: %w", command, err)
+		return 0, fmt.Errorf("run %s: %w", o.command, err)
 	}
 	err = cmd.Wait()
 	clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
@@ -75,14 +88,19 @@ func (d *Driver) Exec(ctx context.Context, inst domain.Instance, command string,
 	if ctx.Err() != nil {
 		return 0, context.Cause(ctx)
 	}
+	return exitCode(err)
+}
+
+// exitCode is that of a command that was waited for; an end by KILL counts as a shell counts it.
+func exitCode(err error) (int, error) {
 	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		if status := exit.ProcessState.ExitCode(); status >= 0 {
-			return status, nil
-		}
-		return 128 + int(unix.SIGKILL), nil
+	if !errors.As(err, &exit) {
+		return 0, err
 	}
-	return 0, err
+	if code := exit.ExitCode(); code >= 0 {
+		return code, nil
+	}
+	return 128 + int(unix.SIGKILL), nil
 }
 
 func (it *instance) portNow() int {

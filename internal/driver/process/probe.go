@@ -194,7 +194,12 @@ func (it *instance) askTCP(ctx context.Context, _ supervise.State) error {
 func (it *instance) askExec(command string, inst domain.Instance) asker {
 	return func(ctx context.Context, _ supervise.State) error {
 		var out bytes.Buffer
-		code, err := it.d.Exec(ctx, inst, command, Stdio{Out: &out, Err: &out}, nil)
+		// It sees the /tmp and the processes of the instance: that is where it looks for life.
+		c, err := it.d.confinement(ctx, inst)
+		if err != nil {
+			return err
+		}
+		code, err := it.d.run(ctx, c, oneOff{dir: it.dir, command: command, stdio: Stdio{Out: &out, Err: &out}})
 		if ctx.Err() != nil {
 			return fmt.Errorf("%s: no answer in time%s", command, quoted(out.Bytes()))
 		}

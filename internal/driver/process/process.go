@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -131,6 +132,7 @@ type Driver struct {
 	probes feed[domain.ProbeResult]
 	status feed[domain.InstanceStatus]
 
+	execs     atomic.Int64 // one-offs so far: each has a control group of its own
 	mu        sync.Mutex
 	instances map[domain.InstanceID]*instance
 	ports     map[int]domain.InstanceID

@@ -254,7 +254,7 @@ func TestProbeKinds(t *testing.T) {
 		index++
 		inst := b.instance("rel_1", index, kind.mode, 10*time.Second)
 		inst.Workload.Kind = domain.Worker
-		kind.probe.Every, kind.probe.Timeout, kind.probe.StartWithin = 50*time.Millisecond, time.Second, 10*time.Second
+		kind.probe.Every, kind.probe.Timeout, kind.probe.StartWithin = 50*time.Millisecond, 10*time.Second, 20*time.Second
 		inst.Workload.Probe = kind.probe
 		if kind.mode != "" {
 			s := b.start(inst)
@@ -279,15 +279,12 @@ func TestScar_kamal_proxy_71(t *testing.T) {
 	b := newBench(t, nil)
 	inst := b.instance("rel_1", 0, "good", 10*time.Second)
 	inst.Workload.Probe = domain.Probe{
-		Exec: "test -e /tmp/broken && cat /tmp/broken && exit 1 || exit 0", Every: 50 * time.Millisecond,
-		Timeout: time.Second, StartWithin: 10 * time.Second,
+		Exec: "if test -e /tmp/broken; then cat /tmp/broken; exit 1; fi", Every: 50 * time.Millisecond,
+		Timeout: 10 * time.Second, StartWithin: 20 * time.Second,
 	}
-	// The probe has a /tmp of its own, so the switch is the instance's volume.
-	inst.Workload.Volumes = map[string]string{"v": "v"}
-	inst.Workload.Probe.Exec = "if test -e v/broken; then cat v/broken; exit 1; fi"
 	probes := b.Probes(t.Context())
 	b.start(inst)
-	broken := filepath.Join(b.data, "volumes/shop/production/v/broken")
+	broken := filepath.Join(filepath.Dir(b.Logs(inst.InstanceID)), "tmp", "broken")
 	if err := os.WriteFile(broken, []byte("queue is full"), 0o644); err != nil {
 		t.Fatal(err)
 	}
