@@ -1,3 +1,5 @@
+// Package measure counts what users see of a release: requests, errors and latencies, second by second, in a form that
+// can be added up, compared and stored.
 package measure
 
 import (

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/belay-cd/belay/internal/domain"
@@ -42,7 +43,7 @@ func (c *control) deadMan(now time.Time, series []measure.Series) {
 			continue
 		}
 		id := key + " " + t.Rollout
-		last := append(c.watch[id], ticks[id])
+		last := append(slices.Clone(c.watch[id]), ticks[id])
 		watch[id] = last[max(0, len(last)-deadManTicks):]
 		if c.ledger.unwatched(now) >= deadManAfter && harmful(watch[id]) && t.stable.alive() {
 			failing = append(failing, t)

@@ -241,7 +241,7 @@ func (x *exchange) modify(res *http.Response) error {
 		x.out.Set("Connection", "close") // what follows on it was not checked
 	}
 	if x.cookie != "" && !isShared(res.Header) {
-		c := http.Cookie{
+		c := http.Cookie{ //nolint:gosec // secure wherever the request was; plain http has to keep its visitors too
 			Name: x.route.cookie, Value: x.cookie, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: x.secure,
 		}
 		res.Header.Add("Set-Cookie", c.String())

@@ -34,7 +34,7 @@ func (w *worker) serveTLS(server *http.Server, ln net.Listener) {
 	config := w.plane.Certs.config()
 	ready := &queue{conns: make(chan net.Conn), closed: make(chan struct{}), addr: ln.Addr()}
 	go func() { _ = server.Serve(ready) }() // ends when the worker leaves
-	defer ready.Close()
+	defer func() { _ = ready.Close() }()
 	for {
 		raw, err := ln.Accept()
 		if err != nil {

@@ -48,7 +48,7 @@ func TestSpawnTakesTheProxyThatRuns(t *testing.T) {
 	}
 	holder, worker := resident(t, before.Holder), resident(t, before.PID)
 	t.Logf("at rest: holder %.1f MiB, worker %.1f MiB", holder, worker)
-	if holder+worker > 40 {
+	if holder+worker > 40 && !raced {
 		t.Errorf("holder %.1f and worker %.1f MiB at rest", holder, worker)
 	}
 }
