@@ -260,3 +260,22 @@ func (g Group) Remove() {
 		_, _ = unix.Rmdir(dir), unix.Rmdir(filepath.Dir(dir))
 	}
 }
+
+// Sweep ends the processes of every group below parent whose name matches pattern, and removes those groups. A daemon
+// that was killed leaves them.
+func Sweep(ctx context.Context, parent, pattern string) error {
+	var errs []error
+	for _, h := range hierarchies() {
+		dirs, err := filepath.Glob(filepath.Join(h.base, parent, pattern))
+		errs = append(errs, err)
+		for _, dir := range dirs {
+			g := Group{dirs: []string{dir}}
+			if h.unified {
+				g.unified = dir
+			}
+			errs = append(errs, g.Kill(ctx))
+			g.Remove()
+		}
+	}
+	return errors.Join(errs...)
+}

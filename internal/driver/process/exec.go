@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -89,6 +90,18 @@ func (d *Driver) run(ctx context.Context, c confinement, o oneOff) (int, error) 
 		return 0, context.Cause(ctx)
 	}
 	return exitCode(err)
+}
+
+// sweepOneOffs ends and removes what one-offs of a daemon that was killed have left.
+func (d *Driver) sweepOneOffs(ctx context.Context) error {
+	limited, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	errs := []error{supervise.Sweep(limited, d.group, "*.exec-*")}
+	dirs, err := filepath.Glob(filepath.Join(d.cfg.Data, "instances", "*", "*", "*", "*", "exec-*"))
+	for _, dir := range dirs {
+		errs = append(errs, os.RemoveAll(dir))
+	}
+	return errors.Join(append(errs, err)...)
 }
 
 // exitCode is that of a command that was waited for; an end by KILL counts as a shell counts it.

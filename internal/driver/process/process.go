@@ -224,6 +224,9 @@ func (d *Driver) Logs(id domain.InstanceID) string {
 // Adopt takes over, at the start of the daemon, every instance that should run: what runs is proven and watched, what
 // died, in a reboot too, is started again. An instance that cannot be started is reported and does not hinder the others.
 func (d *Driver) Adopt(ctx context.Context) ([]domain.InstanceStatus, error) {
+	if err := d.sweepOneOffs(ctx); err != nil {
+		d.cfg.Logger.Warn("end what was left of one-off commands", "error", err)
+	}
 	records, err := d.recorded()
 	if err != nil {
 		return nil, err

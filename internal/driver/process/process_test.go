@@ -31,6 +31,8 @@ func TestMain(m *testing.M) {
 			os.Exit(supervise.Main(os.Args[2:]))
 		case "static":
 			os.Exit(process.StaticMain(os.Args[2:]))
+		case "one-off":
+			os.Exit(oneOff(os.Args[2], os.Args[3]))
 		case "attack":
 			os.Exit(attackMain(os.Args[2:]))
 		case "app":

@@ -3,8 +3,10 @@ package process_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/belay-cd/belay/internal/domain"
 	"github.com/belay-cd/belay/internal/driver/process"
+	"github.com/belay-cd/belay/internal/sandbox"
 	"github.com/belay-cd/belay/internal/supervise"
 )
 
@@ -329,6 +332,51 @@ func TestExec(t *testing.T) {
 		t.Errorf("it took %s", took)
 	}
 	b.await("nothing left", func() bool { return len(b.processes()) == 0 })
+}
+
+// A daemon that is killed during a one-off leaves it; the next one ends it.
+func TestOneOffsOfADeadDaemon(t *testing.T) {
+	b := newBench(t, nil)
+	inst := b.instance("rel_1", 0, "good", 0)
+	self, _ := os.Executable()
+	daemon := exec.Command(self, "one-off", b.data, filepath.Join(b.data, "releases", "aa"))
+	if err := daemon.Start(); err != nil {
+		t.Fatal(err)
+	}
+	orphans := func() (n int) {
+		for _, p := range b.processes() {
+			if strings.Contains(p, "sleep 3005") {
+				n++
+			}
+		}
+		return n
+	}
+	b.await("the one-off runs", func() bool { return orphans() > 0 })
+	_ = daemon.Process.Kill()
+	_ = daemon.Wait()
+	if orphans() == 0 {
+		t.Fatal("nothing was left, so nothing is shown")
+	}
+	if _, err := b.Adopt(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.await("it is gone", func() bool { return orphans() == 0 })
+	left, _ := filepath.Glob(filepath.Join(filepath.Dir(b.Logs(inst.InstanceID)), "exec-*"))
+	if len(left) != 0 {
+		t.Errorf("its folders are left: %q", left)
+	}
+}
+
+// oneOff is a daemon that runs a one-off and waits for it.
+func oneOff(data, release string) int {
+	d, err := process.New(process.Config{Data: data, Artifacts: artifacts{release}, Accounts: sandbox.Accounts{Numeric: true}})
+	if err != nil {
+		return 1
+	}
+	b := bench{data: data}
+	_, err = d.Exec(context.Background(), b.instance("rel_1", 0, "good", 0), "sleep 3005", process.Stdio{}, nil)
+	fmt.Println(err)
+	return 0
 }
 
 func TestStaticRole(t *testing.T) {
