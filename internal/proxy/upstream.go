@@ -67,9 +67,9 @@ func (u *netUpstream) Send(req *http.Request, a Attempt) (*http.Response, bool, 
 			wrote = wrote || conn != nil && conn.written.Load() > before
 			if conn, _ = info.Conn.(*countedConn); conn != nil {
 				before = conn.written.Load()
+				conn.note.Store(&a)
 			}
 		},
-		WroteHeaders:   a.Written,
 		Got1xxResponse: a.Interim,
 	}
 	req = req.WithContext(httptrace.WithClientTrace(req.Context(), trace))
@@ -107,11 +107,17 @@ func isDial(err error) bool {
 type countedConn struct {
 	net.Conn
 	written atomic.Int64
+	note    atomic.Pointer[Attempt] // is told of the first write: net/http says so before it flushes
 }
 
 func (c *countedConn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
 	c.written.Add(int64(n))
+	if c.note.Load() != nil {
+		if a := c.note.Swap(nil); a != nil && a.Written != nil {
+			a.Written()
+		}
+	}
 	return n, err
 }
 
