@@ -99,6 +99,14 @@ func elapsed(d time.Duration) string {
 	}
 }
 
+// age writes how long ago something was, to the second.
+func age(d time.Duration) string {
+	if d < time.Second {
+		return "0s"
+	}
+	return took(d.Truncate(time.Second))
+}
+
 // compact writes a duration as one word, as plain lines do: 2m12s, 15m, 1h00m.
 func compact(d time.Duration) string {
 	if d >= time.Minute && d < time.Hour && d%time.Minute == 0 {

@@ -20,6 +20,12 @@ func (v view) plan(p web.PlanView) string {
 		}
 	}
 	b.WriteString(ends(fmt.Sprintf("%s %s, if it were shipped now", p.App, domain.ShortCommit(p.Commit)), stable, v.width) + "\n")
+	what := 20 // columns of what a step is about, the same in all rows
+	for _, row := range p.Rows {
+		for _, s := range row.Steps {
+			what = min(40, max(what, size(s.What)))
+		}
+	}
 	for _, row := range p.Rows {
 		for i, l := range wrap(clean(row.Summary), v.width-2-nameColumn) {
 			name := ""
@@ -28,7 +34,7 @@ func (v view) plan(p web.PlanView) string {
 			}
 			b.WriteString(strings.TrimRight("  "+pad(name, nameColumn)+l, " ") + "\n")
 		}
-		v.planSteps(&b, row.Steps)
+		planSteps(&b, row.Steps, what)
 	}
 	if p.Earliest > 0 {
 		fmt.Fprintf(&b, "at the earliest done in %s%s\n", took(seconds(p.Earliest)), prefixed(" · ", clean(p.Rollback)))
@@ -54,12 +60,7 @@ func (v view) plan(p web.PlanView) string {
 }
 
 // planSteps draws the numbered steps of a rollout.
-func (v view) planSteps(b *strings.Builder, steps []web.PlanStep) {
-	what := 20
-	for _, s := range steps {
-		what = max(what, size(s.What))
-	}
-	what = min(what, 40)
+func planSteps(b *strings.Builder, steps []web.PlanStep, what int) {
 	for i, s := range steps {
 		row := strings.Repeat(" ", 2+nameColumn) + pad(strconv.Itoa(i+1), 3) + pad(s.Verb, 8) + pad(clean(s.What), what+3) + clean(s.Detail)
 		b.WriteString(strings.TrimRight(row, " ") + "\n")

@@ -10,8 +10,12 @@ import (
 // details draws all that is known of one stage, beneath its row.
 func (v view) details(s domain.StageRecord) []string {
 	var lines []string
+	column := nameColumn - 4
+	for _, c := range s.Checks {
+		column = min(40, max(column, size(c.Name)+2))
+	}
 	add := func(state domain.DeliveryState, name, text string) {
-		row := "      " + v.paint.state(state, pad(name, nameColumn-4)) + strings.TrimSpace(clean(text))
+		row := "      " + v.paint.state(state, pad(clean(name), column)) + strings.TrimSpace(clean(text))
 		lines = append(lines, row)
 	}
 	for _, l := range s.Levels {

@@ -63,11 +63,12 @@ func told(word, said string) string {
 // fact makes a sentence of the data of an event that has none.
 func fact(e domain.Event) string {
 	who, what := text(e, "name", "check", "step", "instance", "gate"), text(e, "message", "reason", "detail", "verdict")
+	who = strings.Join(strings.Fields(who), " ") // steps are padded, to stand in columns
 	switch {
-	case who == "" || what == "":
-		return who + what
 	case e.Type == "rollout.verdict": // the step is the bake that the row is about
 		return what
+	case who == "" || what == "":
+		return who + what
 	default:
 		return who + ": " + what
 	}

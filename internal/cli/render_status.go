@@ -24,7 +24,7 @@ func (v view) status(s domain.AppStatus) string {
 		}
 		since := absent
 		if e.Since != nil {
-			since = took(max(0, v.now.Sub(*e.Since)))
+			since = age(v.now.Sub(*e.Since))
 		}
 		errors, p95 := figures(e.Now, e.Before)
 		cells("  "+string(e.Name), e.Release.Short(), strconv.Itoa(e.Delivery), since,

@@ -183,6 +183,7 @@ func TestPlainLines(t *testing.T) {
 	event(376*time.Second, "rollout.shifted", domain.DeployProduction, map[string]any{"step": "shift next 5 %", "state": "done", "weight": 0.05})
 	event(1276*time.Second, "rollout.shifted", domain.DeployProduction, map[string]any{"sentence": "50 % for 15m: no harm in 13,504 requests"})
 	event(1280*time.Second, "check.failed", domain.VerifyProduction, map[string]any{"step": "check next", "message": "check search: 503 after 12 ms"})
+	event(1280*time.Second, "rollout.verdict", domain.VerifyProduction, map[string]any{"step": "bake    next 100 % for 30s"})
 	event(1281*time.Second, "check.passed", domain.VerifyProduction, map[string]any{"name": "search"})
 	event(1282*time.Second, "gate.waiting", "", map[string]any{"reason": "frozen: database move", "owner": "ana"})
 	event(1283*time.Second, "rollout.shifted", domain.DeployProduction, map[string]any{"weight": 0.95, "state": "failed", "message": "no acknowledgement"})
