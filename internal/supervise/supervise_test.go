@@ -2,6 +2,7 @@ package supervise
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -96,9 +97,9 @@ func TestExitIsRecorded(t *testing.T) {
 
 func TestBackoff(t *testing.T) {
 	b := Backoff{First: Duration(time.Second), Longest: Duration(time.Minute)}
-	for i, want := range []time.Duration{1, 2, 4, 8, 16, 32, 60, 60, 60} {
-		if got := b.pause(i + 1); got != want*time.Second {
-			t.Errorf("pause %d is %s, want %s", i+1, got, want*time.Second)
+	for i, want := range []float64{1, 2, 4, 8, 16, 32, 60, 60, 60} {
+		if got := b.pause(i + 1).Seconds(); got != want {
+			t.Errorf("pause %d is %v s, want %v s", i+1, got, want)
 		}
 	}
 	if got := b.pause(1_000_000); got != time.Minute {
@@ -110,7 +111,7 @@ func TestBackoff(t *testing.T) {
 func TestOneShimOnly(t *testing.T) {
 	dir := launch(t, spec("exec sleep 3000"))
 	before := await(t, dir, "running", func(s State) bool { return s.Phase == Running })
-	if err := keep(dir); err != errHeld && !strings.Contains(err.Error(), errHeld.Error()) {
+	if err := keep(dir); !errors.Is(err, errHeld) {
 		t.Errorf("a second shim: %v", err)
 	}
 	self, _ := os.Executable()
@@ -224,7 +225,7 @@ func TestIdentityIsProof(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if err := p.Wait(ctx); err != context.DeadlineExceeded {
+	if err := p.Wait(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("waiting for a process that runs: %v", err)
 	}
 }
