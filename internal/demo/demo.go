@@ -23,7 +23,7 @@ const (
 	requestsPerSecond = 100
 	// wantedFailures is the share of requests that the bad commit must fail for the demonstration to be what it says.
 	wantedLeast, wantedMost = 0.20, 0.40
-	shipLimit               = 4 * time.Minute
+	shipLimit               = 6 * time.Minute
 	settle                  = 2 * time.Second
 )
 
