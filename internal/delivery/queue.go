@@ -63,6 +63,12 @@ func (q *queue) acquire(ctx context.Context, r *run, reason string) (func(), err
 	}
 }
 
+// claim takes the place for a run that had it before the process was started again. It is called before any other joins.
+func (q *queue) claim(r *run) func() {
+	_, _ = q.join(r)
+	return func() { q.free(r) }
+}
+
 // join takes the place when it is free and returns nil, or waits behind the holder.
 func (q *queue) join(r *run) (*waiter, *run) {
 	q.mu.Lock()

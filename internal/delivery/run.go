@@ -81,8 +81,28 @@ func (r *run) load(ctx context.Context) error {
 		d.Loosened = r.settings.Loosened
 		d.NotInForce = notInForce(r.file)
 	})
-	_, err = r.recall(ctx, "artifact", &r.artifact)
-	return err
+	if _, err := r.recall(ctx, "artifact", &r.artifact); err != nil {
+		return err
+	}
+	return r.reload(ctx)
+}
+
+// reload brings back the rollouts that an earlier life of the process began.
+func (r *run) reload(ctx context.Context) error {
+	past, err := r.s.ports.Store.RolloutsOf(ctx, r.d.App, r.d.Number)
+	if err != nil {
+		return err
+	}
+	for _, rec := range past {
+		roll, err := r.s.loadRollout(ctx, rec.ID)
+		if err != nil {
+			return err
+		}
+		r.mu.Lock()
+		r.rollouts[rec.Environment] = roll
+		r.mu.Unlock()
+	}
+	return nil
 }
 
 type storedFile struct {
@@ -202,9 +222,9 @@ func (r *run) finish(ctx context.Context, cause error) error {
 	if err != nil {
 		return err
 	}
+	traffic := r.traffic()
 	r.update(ctx, func(d *domain.Delivery) {
-		d.State, d.Wait, d.Outcome, d.Ended = state, nil, &outcome, now()
-		d.Traffic = r.traffic()
+		d.State, d.Wait, d.Outcome, d.Ended, d.Traffic = state, nil, &outcome, now(), traffic
 	})
 	r.event(ctx, domain.Event{Type: "delivery." + string(state), Data: map[string]any{"sentence": outcome.Sentence}})
 	return nil

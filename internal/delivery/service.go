@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"regexp"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -95,8 +96,17 @@ func (s *Service) Start(ctx context.Context) error {
 			}
 		}
 	}
-	for _, d := range active {
-		s.launch(d)
+	runs := make([]*run, len(active))
+	for i, d := range active {
+		runs[i] = s.newRun(d)
+		for _, rec := range open {
+			if rec.App == d.App && rec.Delivery == d.Number {
+				runs[i].leases[rec.Environment] = s.environments[rec.Environment].claim(runs[i])
+			}
+		}
+	}
+	for _, r := range runs {
+		s.launch(r)
 	}
 	return nil
 }
@@ -115,8 +125,8 @@ func (s *Service) Stop(ctx context.Context) error {
 }
 
 // launch runs a delivery in the background.
-func (s *Service) launch(d domain.Delivery) {
-	r := s.newRun(d)
+func (s *Service) launch(r *run) {
+	d := r.snapshot()
 	ctx, stop := context.WithCancelCause(s.life)
 	r.stop = stop
 	s.mu.Lock()
@@ -124,6 +134,7 @@ func (s *Service) launch(d domain.Delivery) {
 	s.mu.Unlock()
 	s.wg.Go(func() {
 		defer stop(nil)
+		defer s.contain(d)
 		if err := s.wanted(ctx, r); err != nil {
 			s.options.Log.Error("read what was wanted", "delivery", d.Number, "error", err)
 		}
@@ -131,10 +142,18 @@ func (s *Service) launch(d domain.Delivery) {
 		if err != nil && !errors.Is(err, journal.ErrSuspended) {
 			s.options.Log.Error("delivery ended without an end", "app", d.App, "delivery", d.Number, "error", err)
 		}
-		s.mu.Lock()
-		delete(s.runs, d.ID)
-		s.mu.Unlock()
 	})
+}
+
+// contain keeps a defect in one delivery from ending the others. The delivery stays as it is stored, and goes on at the next
+// start of the server.
+func (s *Service) contain(d domain.Delivery) {
+	if why := recover(); why != nil {
+		s.options.Log.Error("a defect stopped a delivery", "app", d.App, "delivery", d.Number, "why", why, "stack", string(debug.Stack()))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.runs, d.ID)
 }
 
 // wanted applies a cancel that was stored before this process began.
@@ -211,8 +230,7 @@ func (s *Service) Ship(ctx context.Context, in Submission) (domain.Delivery, err
 	if err != nil || !created {
 		return d, err
 	}
-	r := s.newRun(d)
-	if err := r.remember(ctx, "file", storedFile{Name: name, Text: string(text)}); err != nil {
+	if err := s.newRun(d).remember(ctx, "file", storedFile{Name: name, Text: string(text)}); err != nil {
 		return d, err
 	}
 	if s.options.URL != "" {
@@ -223,7 +241,7 @@ func (s *Service) Ship(ctx context.Context, in Submission) (domain.Delivery, err
 	}
 	s.emit(ctx, domain.Event{Type: "delivery.started", App: d.App, Delivery: d.Number, By: in.By,
 		Data: map[string]any{"commit": d.Commit, "subject": d.Subject}})
-	s.launch(d)
+	s.launch(s.newRun(d))
 	return d, nil
 }
 

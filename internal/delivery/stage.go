@@ -186,9 +186,6 @@ func testSummary(levels []domain.LevelRecord) string {
 }
 
 func (r *run) deployStaging(ctx context.Context) (string, error) {
-	if err := r.enter(ctx, domain.Staging); err != nil {
-		return "", err
-	}
 	if err := r.advance(ctx, domain.Staging, domain.DeployStaging); err != nil {
 		return "", err
 	}
@@ -235,6 +232,9 @@ func (r *run) monitor(ctx context.Context) (string, error) {
 
 // advance runs the stage's slice of the environment's one stored plan.
 func (r *run) advance(ctx context.Context, env domain.Environment, stage domain.Stage) error {
+	if err := r.enter(ctx, env); err != nil {
+		return err
+	}
 	roll, err := r.rollout(ctx, env)
 	if err != nil {
 		return err
