@@ -4,7 +4,6 @@ import (
 	"context"
 	"os"
 
-	"github.com/belay-cd/belay/internal/config"
 	"github.com/belay-cd/belay/internal/delivery"
 	"github.com/belay-cd/belay/internal/domain"
 	"github.com/belay-cd/belay/internal/registry"
@@ -73,20 +72,4 @@ func (a attachments) Attach(ctx context.Context, app, digest, mediaType string, 
 // Attached lists the documents beside an artifact.
 func (a attachments) Attached(ctx context.Context, app, digest, mediaType string) ([][]byte, error) {
 	return a.store.Attached(ctx, app, digest, mediaType)
-}
-
-// metricNames lists what of an app's own metrics is kept: what queries and jobs name.
-func metricNames(w domain.Workload, f *config.File) []string {
-	names := []string{}
-	if w.Jobs != nil {
-		names = append(names, w.Jobs.Done, w.Jobs.Failed, w.Jobs.Lag)
-	}
-	if f != nil {
-		for _, m := range f.Metrics {
-			if m.Query.Query != nil {
-				names = append(names, m.Query.Query.Metrics()...)
-			}
-		}
-	}
-	return names
 }

@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/belay-cd/belay/internal/config"
@@ -153,16 +152,15 @@ func (s *Server) retainOnce(ctx context.Context, now time.Time) error {
 			targets = append(targets, d.Digest)
 		}
 	}
-	keep, remove := registry.Keep(all, targets, now, registry.DefaultRetention)
+	keep, _ := registry.Keep(all, targets, now, registry.DefaultRetention)
 	if _, err := s.registry.GC(ctx, keep); err != nil {
 		return err
 	}
-	var errs []error
-	for _, digest := range remove {
-		errs = append(errs, registry.RemoveUnpacked(registry.Folder(s.path("releases"), digest)))
+	if _, err := registry.Prune(s.path("releases"), keep); err != nil {
+		return err
 	}
 	_, err = s.store.PruneTicks(ctx, now.Add(-config.KeepTicks))
-	return errors.Join(append(errs, err)...)
+	return err
 }
 
 // targets lists the releases of an environment that run or may be gone back to.

@@ -7,8 +7,10 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/belay-cd/belay/internal/build"
@@ -42,55 +44,41 @@ var passed = []string{
 
 // place is where one app is built.
 type place struct {
-	account          sandbox.Account
-	root, dir        string // of the checkout, and the app's folder in it
-	cache, home, tmp string
-	built            string // file that names the commit whose build left its files in the checkout
+	sandbox.Workshop
+	dir   string // the app's folder in the checkout
+	built string // file that names the commit whose build left its files in the checkout
 }
 
 func (b *builder) place(ctx context.Context, d domain.Delivery) (place, error) {
-	var p place
-	var err error
-	if p.account, err = b.runner.accounts.Of(ctx, d.App, sandbox.Build); err != nil {
-		return p, err
+	account, err := b.runner.accounts.Of(ctx, d.App, sandbox.Build)
+	if err != nil {
+		return place{}, err
 	}
-	p.root, p.cache, p.home = b.runner.work(d.App)
-	p.dir = filepath.Join(p.root, filepath.FromSlash(d.Folder))
-	p.tmp = filepath.Join(filepath.Dir(p.root), "tmp")
-	p.built = filepath.Join(filepath.Dir(p.root), "built")
-	for _, dir := range []string{p.root, p.cache, p.home, p.tmp} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return p, err
-		}
-		if err := own(dir, p.account); err != nil {
-			return p, err
-		}
-	}
-	return p, nil
+	p := place{Workshop: sandbox.Workshop{Data: b.runner.data, Home: os.Getenv("HOME"), Path: os.Getenv("PATH"), App: d.App, Account: account}}
+	p.dir = filepath.Join(p.Src(), filepath.FromSlash(d.Folder))
+	p.built = filepath.Join(filepath.Dir(p.Src()), "built")
+	return p, p.Make()
 }
 
-// env is the environment of builds and tests. No secret is in it.
+// env is the environment of builds and tests. No secret is in it, and nothing that changes from one build of a commit to
+// the next.
 func (p place) env(d domain.Delivery) []string {
-	env := map[string]string{
-		"CI": "true", "HOME": p.home, "TMPDIR": p.tmp, "GOCACHE": filepath.Join(p.cache, "go-build"),
-		"GOMODCACHE": filepath.Join(p.cache, "go-mod"), "XDG_CACHE_HOME": p.cache, "npm_config_cache": filepath.Join(p.cache, "npm"),
-		"PIP_CACHE_DIR": filepath.Join(p.cache, "pip"), "BELAY_APP": d.App, "BELAY_COMMIT": d.Commit, "USER": p.account.Name,
-	}
-	for k, v := range sandbox.ToolchainEnv(os.Getenv("HOME"), os.Getenv("PATH")) {
-		env[k] = v
+	extra := map[string]string{
+		"CI": "true", "BELAY_APP": d.App, "BELAY_COMMIT": d.Commit,
+		"GIT_CEILING_DIRECTORIES": p.Data, // the checkout is no repository, nor in one
 	}
 	for _, name := range passed {
 		if v, ok := os.LookupEnv(name); ok {
-			env[name] = v
+			extra[name] = v
 		}
 	}
-	return pairs(env)
+	return p.Spec("", nil, extra).Env
 }
 
 // confined runs an app's commands as its build user.
 type confined struct {
-	runner *runner
-	place  place
+	box   *sandbox.Sandbox
+	place place
 }
 
 // Run runs one command to its end.
@@ -100,29 +88,41 @@ func (c confined) Run(ctx context.Context, cmd command.Cmd) error {
 		ctx, cancel = context.WithTimeoutCause(ctx, cmd.Timeout, &command.TimeoutError{After: cmd.Timeout})
 		defer cancel()
 	}
-	show := append([]sandbox.Bind(nil), c.runner.show...)
-	for _, dir := range []string{c.place.root, c.place.cache, c.place.home, c.place.tmp} {
-		show = append(show, sandbox.Bind{From: dir, To: dir})
-	}
-	ex, err := c.runner.box.Command(ctx, sandbox.Spec{
-		Dir: cmd.Dir, Argv: cmd.Argv, Env: cmd.Env, UID: c.place.account.UID, GID: c.place.account.GID,
-		Hide: c.runner.hide, Bind: show, PrivateTmp: true, OwnPIDs: true, OOMScoreAdj: oomBuild, Nice: niceBuild,
-	})
+	spec := c.place.Spec("", cmd.Argv, nil)
+	spec.Dir, spec.Env = cmd.Dir, cmd.Env
+	ex, err := c.box.Command(ctx, spec)
 	if err != nil {
 		return err
 	}
-	code, err := wait(ctx, ex, nil, cmd.Stdout, cmd.Stderr)
-	if err != nil {
-		return err
-	}
-	if code != 0 {
-		return &command.ExitError{Code: code}
-	}
-	return nil
+	return wait(ctx, ex, cmd.Stdout, cmd.Stderr)
 }
 
-// niceBuild gives what serves the processor first.
-const niceBuild = 10
+// wait runs a confined command to its end. When ctx ends everything that it started is gone.
+func wait(ctx context.Context, cmd *exec.Cmd, stdout, stderr io.Writer) error {
+	defer func() {
+		for _, f := range cmd.ExtraFiles {
+			_ = f.Close()
+		}
+	}()
+	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = stdout, stderr, command.Grace
+	err := cmd.Run()
+	var exit *exec.ExitError
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case errors.As(err, &exit):
+		status, _ := exit.Sys().(syscall.WaitStatus)
+		failed := &command.ExitError{Code: exit.ExitCode()}
+		if status.Signaled() {
+			failed.Signal = status.Signal()
+		}
+		return failed
+	case errors.Is(err, exec.ErrWaitDelay):
+		return nil // it ended; something that it left behind kept the output open
+	default:
+		return err
+	}
+}
 
 // Build makes the artifact of a commit, or finds that it was made before.
 func (b *builder) Build(ctx context.Context, j delivery.Job) (delivery.Artifact, error) {
@@ -137,14 +137,8 @@ func (b *builder) Build(ctx context.Context, j delivery.Job) (delivery.Artifact,
 	}
 	log := secrets.NewMasker(b.secrets.known(d.App)...).Writer(j.Log)
 	defer func() { _ = log.Close() }()
-	records := build.Folder(filepath.Join(b.runner.data, "work", d.App, "records"))
-	made := &build.Builder{Runner: confined{b.runner, p}, Store: b.store, Records: records}
-	res, err := made.Build(ctx, build.Request{
-		App: d.App, Commit: d.Commit, Tree: commit.Tree, Time: commit.Time, Dir: p.dir, Tracked: tracked,
-		Lint: commandTexts(j.File.Build.Lint), Run: j.File.Build.Run.Text, Files: pathTexts(j.File.Build.Files),
-		Cache: pathTexts(j.File.Build.Cache), Roles: roleCommands(j.File), Env: p.env(d),
-		Timeout: time.Duration(j.File.Build.Timeout), Delivery: d.Number, Log: log,
-	})
+	made := b.builder(p, d.App)
+	res, err := made.Build(ctx, request(j, p, commit, tracked, log))
 	if err != nil {
 		return delivery.Artifact{}, err
 	}
@@ -161,6 +155,20 @@ func (b *builder) Build(ctx context.Context, j delivery.Job) (delivery.Artifact,
 	return a, os.WriteFile(p.built, []byte(d.Commit), 0o600)
 }
 
+func (b *builder) builder(p place, app string) *build.Builder {
+	records := build.Folder(filepath.Join(b.runner.data, "work", app, "records"))
+	return &build.Builder{Runner: confined{b.runner.box, p}, Store: b.store, Records: records}
+}
+
+func request(j delivery.Job, p place, commit source.Commit, tracked []string, log io.Writer) build.Request {
+	d, spec := j.Delivery, j.File.Build
+	return build.Request{
+		App: d.App, Commit: d.Commit, Tree: commit.Tree, Time: commit.Time, Dir: p.dir, Tracked: tracked,
+		Lint: commandTexts(spec.Lint), Run: spec.Run.Text, Files: pathTexts(spec.Files), Cache: pathTexts(spec.Cache),
+		Roles: roleCommands(j.File), Env: p.env(d), Timeout: spec.Timeout.D(), Delivery: d.Number, Log: log,
+	}
+}
+
 // checkout lays the commit out afresh.
 func (b *builder) checkout(ctx context.Context, d domain.Delivery, f *config.File, p place) (source.Commit, []string, error) {
 	repo := repoDir(b.runner.data, d.App)
@@ -175,7 +183,7 @@ func (b *builder) checkout(ctx context.Context, d domain.Delivery, f *config.Fil
 	for _, c := range f.Build.Cache {
 		keep = append(keep, filepath.ToSlash(filepath.Join(d.Folder, string(c))))
 	}
-	err = source.Checkout(ctx, repo, d.Commit, p.root, source.Options{Keep: keep, UID: p.account.UID, GID: p.account.GID})
+	err = source.Checkout(ctx, repo, d.Commit, p.Src(), source.Options{Keep: keep, UID: p.Account.UID, GID: p.Account.GID})
 	if err != nil {
 		return commit, nil, err
 	}
@@ -223,7 +231,7 @@ func (b *builder) Test(ctx context.Context, j delivery.Job, a delivery.Artifact)
 	if err := b.prepare(ctx, j, p, log); err != nil {
 		return nil, nil, err
 	}
-	s := &suite.Suite{Runner: confined{b.runner, p}, Starter: &starter{b.runner, j, a}}
+	s := &suite.Suite{Runner: confined{b.runner.box, p}, Starter: &starter{b.runner, j, a}}
 	var levels []domain.LevelRecord
 	pyramid, err := s.Run(ctx, suite.Request{Dir: p.dir, Env: p.env(d), Levels: levelsOf(j.File), Log: log}, func(r suite.Result) {
 		levels = append(levels, levelRecord(r))
@@ -241,22 +249,13 @@ func (b *builder) prepare(ctx context.Context, j delivery.Job, p place, log io.W
 	if text, err := os.ReadFile(p.built); err == nil && string(text) == j.Delivery.Commit {
 		return nil
 	}
-	if _, _, err := b.checkout(ctx, j.Delivery, j.File, p); err != nil {
+	commit, tracked, err := b.checkout(ctx, j.Delivery, j.File, p)
+	if err != nil || j.File.Build.Run.Zero() {
 		return err
-	}
-	if j.File.Build.Run.Zero() {
-		return nil
 	}
 	_, _ = fmt.Fprintln(log, "the artifact is reused; build.run prepares the tests only")
-	env := p.env(j.Delivery)
-	argv, err := command.Script(j.File.Build.Run.Text, env)
-	if err != nil {
+	if _, err := b.builder(p, j.Delivery.App).Prepare(ctx, request(j, p, commit, tracked, log)); err != nil {
 		return err
-	}
-	err = confined{b.runner, p}.Run(ctx, command.Cmd{Dir: p.dir, Argv: argv, Env: env, Stdout: log, Stderr: log,
-		Purpose: "build", Timeout: time.Duration(j.File.Build.Timeout)})
-	if err != nil {
-		return domain.Errorf(domain.Failed, "build.run, which prepares the tests: %w", err)
 	}
 	return os.WriteFile(p.built, []byte(j.Delivery.Commit), 0o600)
 }

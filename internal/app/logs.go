@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -25,7 +26,7 @@ type stageLogs struct{ dir string }
 const maxStageLog = 100 << 20
 
 func (l stageLogs) path(app string, number int, stage domain.Stage) string {
-	return filepath.Join(l.dir, app, fmt.Sprint(number), strings.ReplaceAll(string(stage), " ", "-")+".log")
+	return filepath.Join(l.dir, app, strconv.Itoa(number), strings.ReplaceAll(string(stage), " ", "-")+".log")
 }
 
 // Open starts the log of a stage; a stage that runs again after a restart goes on with it.
@@ -135,8 +136,11 @@ func (f *follower) copy(w io.Writer) error {
 			}
 			f.rest = f.rest[:0]
 		}
-		if err != nil {
+		if errors.Is(err, io.EOF) {
 			return nil
+		}
+		if err != nil {
+			return err
 		}
 	}
 }

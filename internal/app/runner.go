@@ -6,10 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"mvdan.cc/sh/v3/syntax"
@@ -28,8 +25,6 @@ type runner struct {
 	data     string
 	box      *sandbox.Sandbox
 	accounts sandbox.Accounts
-	hide     []string
-	show     []sandbox.Bind
 }
 
 // masker masks every secret of a release.
@@ -96,47 +91,8 @@ func (r *runner) Exec(ctx context.Context, inst domain.Instance, argv []string, 
 	return r.Driver.Exec(ctx, inst, strings.Join(words, " "), process.Stdio{In: stdin, Out: stdout, Err: stderr}, nil)
 }
 
-func pairs(env map[string]string) []string {
-	list := make([]string, 0, len(env))
-	for k, v := range env {
-		list = append(list, k+"="+v)
-	}
-	return list
-}
-
 // oomBuild lets the kernel take builds, tests and one-off commands before anything that serves.
 const oomBuild = 800
-
-// wait runs a confined command to its end and returns its exit code. When ctx ends everything that it started is gone.
-func wait(ctx context.Context, cmd *exec.Cmd, stdin io.Reader, stdout, stderr io.Writer) (int, error) {
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, stdout, stderr
-	cmd.WaitDelay = time.Second
-	if cmd.SysProcAttr == nil {
-		cmd.SysProcAttr = &syscall.SysProcAttr{}
-	}
-	cmd.SysProcAttr.Setpgid = true
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	err := cmd.Run()
-	var exit *exec.ExitError
-	switch {
-	case ctx.Err() != nil:
-		return -1, context.Cause(ctx)
-	case errors.As(err, &exit):
-		return exit.ExitCode(), nil
-	case errors.Is(err, exec.ErrWaitDelay):
-		return 0, nil
-	case err != nil:
-		return -1, err
-	}
-	return 0, nil
-}
-
-func own(path string, a sandbox.Account) error {
-	if os.Geteuid() != 0 {
-		return nil
-	}
-	return os.Chown(path, a.UID, a.GID)
-}
 
 // Logs copies the logs of a role's instances in both environments, one after the other; with Follow it goes on with what
 // comes.
@@ -182,9 +138,3 @@ func (r *runner) Logs(ctx context.Context, q delivery.LogQuery, w io.Writer) err
 
 // followEvery is how often a followed log is looked at.
 const followEvery = 300 * time.Millisecond
-
-// work names the folders in which an app is built.
-func (r *runner) work(app string) (src, cache, home string) {
-	base := filepath.Join(r.data, "work", app)
-	return filepath.Join(base, "src"), filepath.Join(base, "cache"), filepath.Join(base, "home")
-}

@@ -171,6 +171,9 @@ func (s *Server) openStore(ctx context.Context) error {
 		return err
 	}
 	s.later("store", func(context.Context) error { return s.store.Close() })
+	if err := registry.SweepUnpacked(s.path("releases")); err != nil {
+		return err
+	}
 	s.registry, err = registry.Open(s.path("registry"), registry.Options{MinFree: minFree})
 	return err
 }
@@ -179,7 +182,6 @@ func (s *Server) openStore(ctx context.Context) error {
 func (s *Server) openDriver(ctx context.Context) error {
 	s.box = &sandbox.Sandbox{}
 	accounts := sandbox.Accounts{File: s.path("keys", "users.json")}
-	hide, show := sandbox.Walls(s.o.Data, os.Getenv("HOME"), os.Getenv("PATH"))
 	driver, err := process.New(process.Config{
 		Data: s.o.Data, Artifacts: unpacker{s.registry, s.path("releases")}, Sandbox: s.box, Accounts: accounts,
 		Command: commandLine, Grace: config.KillAfter, Logger: s.log,
@@ -187,7 +189,7 @@ func (s *Server) openDriver(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.runner = &runner{Driver: driver, data: s.o.Data, box: s.box, accounts: accounts, hide: hide, show: show}
+	s.runner = &runner{Driver: driver, data: s.o.Data, box: s.box, accounts: accounts}
 	s.later("instances", func(context.Context) error { return driver.Close() })
 	_, err = driver.Adopt(ctx)
 	return err

@@ -52,10 +52,10 @@ type resolver struct {
 func (r *resolver) Resolve(ctx context.Context, app string, f *config.File, env domain.Environment) (map[string]domain.Secret, map[string]int, error) {
 	var refs []secrets.Ref
 	for name, place := range f.Secrets.File {
-		refs = append(refs, secrets.Ref{Name: string(name), Provider: secrets.File, Place: string(place)})
+		refs = append(refs, secrets.Ref{Name: name, Provider: secrets.File, Place: string(place)})
 	}
 	for name, place := range f.Secrets.Env {
-		refs = append(refs, secrets.Ref{Name: string(name), Provider: secrets.Env, Place: string(place)})
+		refs = append(refs, secrets.Ref{Name: name, Provider: secrets.Env, Place: string(place)})
 	}
 	set, err := r.resolver.Resolve(ctx, app, env, refs)
 	if err != nil {

@@ -43,7 +43,15 @@ func (w Workshop) Clear() error {
 			return fmt.Errorf("clear %s: %w", dir, err)
 		}
 	}
+	return w.Make()
+}
+
+// Make makes what is missing of the workshop's folders. Src belongs to the caller until Give.
+func (w Workshop) Make() error {
 	for _, dir := range []string{w.Src(), w.dir("tmp"), w.Cache(), w.dir("home")} {
+		if err := os.MkdirAll(filepath.Dir(dir), 0o711); err != nil {
+			return err
+		}
 		if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 			return err
 		}
