@@ -56,6 +56,7 @@ type shop struct {
 type standIn struct {
 	mu       sync.Mutex
 	current  *shop
+	served   int // by current
 	failures int
 	data     string
 }
@@ -86,6 +87,7 @@ func standInServe(args []string) int {
 func (s *standIn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	to := s.current
+	s.served++
 	s.mu.Unlock()
 	to.proxy.ServeHTTP(w, r)
 }
@@ -105,11 +107,15 @@ func (s *standIn) ship(w http.ResponseWriter, r *http.Request) {
 		time.Sleep(100 * time.Millisecond)
 	}
 	s.mu.Lock()
-	s.current, s.failures = next, 0
+	s.current, s.served, s.failures = next, 0, 0
 	s.mu.Unlock()
-	for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		s.mu.Lock()
-		if s.failures > 5 {
+		if s.served >= 120 && s.failures == 0 {
+			s.mu.Unlock()
+			break
+		}
+		if s.served >= 120 {
 			s.current = before
 			s.mu.Unlock()
 			w.Header().Set("Exit", "11")
