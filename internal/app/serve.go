@@ -278,7 +278,7 @@ func (s *Server) openDeliveries(ctx context.Context) error {
 // openAPI lets people in.
 func (s *Server) openAPI(context.Context) error {
 	tokens := web.NewTokens(s.path("keys", "tokens"))
-	s.web = web.New(s.service, web.Options{Version: s.o.Version, Tokens: tokens, Log: s.log})
+	s.web = web.New(s.service, web.Options{Version: s.o.Version, Tokens: tokens, Registry: s.registry.Handler(), Log: s.log})
 	s.later("API", s.web.Shutdown)
 	if err := s.web.ServeUnix(s.path("run", "belay.sock")); err != nil {
 		return err

@@ -58,15 +58,35 @@ func (s *Server) identify(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-		if strings.EqualFold(scheme, "Bearer") && s.options.Tokens != nil {
-			if name, ok := s.options.Tokens.Verify(strings.TrimSpace(token)); ok {
+		if token := tokenOf(r); token != "" && s.options.Tokens != nil {
+			if name, ok := s.options.Tokens.Verify(token); ok {
 				next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), identityKey{}, name)))
 				return
 			}
 		}
 		w.Header().Set("WWW-Authenticate", `Bearer realm="belay"`)
+		if isRegistry(r) {
+			w.Header().Set("WWW-Authenticate", `Basic realm="belay"`)
+		}
 		writeProblem(w, newProblem(http.StatusUnauthorized, domain.Denied, "no valid token: who asks is not known",
 			"set BELAY_TOKEN, or use the unix socket of this machine"))
 	})
+}
+
+// registryPath is where the distribution protocol is spoken.
+const registryPath = "/v2/"
+
+func isRegistry(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, registryPath) }
+
+// tokenOf returns the token of a request: a bearer token, or for clients of the registry, which know no other way, the
+// password of basic authentication.
+func tokenOf(r *http.Request) string {
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if strings.EqualFold(scheme, "Bearer") {
+		return strings.TrimSpace(token)
+	}
+	if _, password, ok := r.BasicAuth(); ok && isRegistry(r) {
+		return password
+	}
+	return ""
 }

@@ -72,7 +72,7 @@ func (s *Server) limit(next http.Handler) http.Handler {
 			return
 		}
 		most := int64(maxBody)
-		if r.Header.Get("Content-Type") == bundleType {
+		if r.Header.Get("Content-Type") == bundleType || isRegistry(r) {
 			most = s.options.MaxBundle
 		}
 		if r.ContentLength > most {

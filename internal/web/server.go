@@ -30,7 +30,9 @@ type Options struct {
 	Hosts []string
 	// SocketGroup is the group that may use the unix socket; 0 is only the user that runs the server.
 	SocketGroup int
-	// MaxBundle bounds an uploaded bundle, in bytes; 0 is DefaultMaxBundle.
+	// Registry speaks the distribution protocol under /v2/; nil leaves it out. Whoever may ask the API may push and pull.
+	Registry http.Handler
+	// MaxBundle bounds an uploaded bundle or blob, in bytes; 0 is DefaultMaxBundle.
 	MaxBundle int64
 	// Collectors are further metrics to show under /metrics.
 	Collectors []prometheus.Collector
@@ -96,6 +98,9 @@ func New(service Service, options Options) *Server {
 	mux := http.NewServeMux()
 	s.register(s.newAPI(mux))
 	mux.Handle("GET /metrics", s.metrics.handler())
+	if s.options.Registry != nil {
+		mux.Handle(registryPath, s.options.Registry)
+	}
 	mux.HandleFunc("GET /{$}", s.page)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, newProblem(http.StatusNotFound, domain.NotFound, r.Method+" "+r.URL.Path+": not found", "GET /openapi.json lists what there is"))
