@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 	"time"
 
@@ -229,7 +230,7 @@ func (r *run) checklist(d *domain.Delivery) []domain.CheckItem {
 		{Item: "health probe answers", OK: probes},
 		{Item: "automated checks exist", OK: len(r.file.Verify.Checks) > 0, Detail: plural(len(r.file.Verify.Checks), "check") + " beside the built-in ones"},
 		{Item: "rollback triggers set", OK: true, Detail: fmt.Sprintf("errors > %s for %s, latency > %g times, %d failed probes",
-			rate(r.settings.Guard.ErrorRate), r.settings.Guard.ErrorFor, r.settings.Guard.Latency, r.settings.Guard.FailedProbes)},
+			rate(r.settings.Guard.ErrorRate), domain.Span(r.settings.Guard.ErrorFor), r.settings.Guard.Latency, r.settings.Guard.FailedProbes)},
 		{Item: "rollback rehearsed", OK: false, Detail: "not in force yet"},
 		{Item: "on-call notified", OK: false, Detail: "not in force yet"},
 	}
@@ -242,7 +243,7 @@ func rate(f float64) string {
 
 // thousands prints 1650204 as 1,650,204.
 func thousands(n int64) string {
-	text := fmt.Sprintf("%d", n)
+	text := strconv.FormatInt(n, 10)
 	for i := len(text) - 3; i > 0; i -= 3 {
 		text = text[:i] + "," + text[i:]
 	}

@@ -205,13 +205,13 @@ func planRows(f *config.File, set settings, fleet rollout.Fleet) ([]PlanRow, flo
 		case domain.DeployStaging:
 			row.Summary = "blue-green, the same steps"
 		case domain.VerifyStaging:
-			row.Summary = fmt.Sprintf("%s · bake %s", checks, set.StagingHold)
+			row.Summary = fmt.Sprintf("%s · bake %s", checks, domain.Span(set.StagingHold))
 		case domain.DeployProduction:
 			row.Summary = "gates: not held, no freeze, staging verified and healthy"
 		case domain.VerifyProduction:
 			row.Summary = fmt.Sprintf("error rate < %s, p95 < baseline + %s, %s", rate(set.VerifyErrorRate), rate(set.VerifyLatency), checks)
 		case domain.Monitor:
-			row.Summary = fmt.Sprintf("%s at 100 %%, stable stays warm", set.Monitor)
+			row.Summary = fmt.Sprintf("%s at 100 %%, stable stays warm", domain.Span(set.Monitor))
 		}
 		row.Steps = planSteps(plan, s.Name)
 		rows = append(rows, row)
@@ -231,7 +231,7 @@ func planSteps(plan rollout.Plan, stage domain.Stage) []PlanStep {
 		case rollout.Shift:
 			text.What = "next " + rollout.Percent(s.Weight)
 		case rollout.Bake:
-			text.What, text.Detail = "next "+rollout.Percent(s.Weight), "for "+s.Hold.String()
+			text.What, text.Detail = "next "+rollout.Percent(s.Weight), "for "+domain.Span(s.Hold)
 		case rollout.Check:
 			text.Detail = "at 0 %"
 			if s.Traffic {

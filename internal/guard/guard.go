@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/belay-cd/belay/internal/domain"
 	"github.com/belay-cd/belay/internal/measure"
 )
 
@@ -217,7 +218,7 @@ func errorRate(l Limits, h History) Verdict {
 		return Verdict{Kind: Calm}
 	}
 	what := fmt.Sprintf("%d of %d requests to next failed in the last %s (limit %s)", next.Errors, next.Requests,
-		l.ErrorFor, percent(l.ErrorRate))
+		domain.Span(l.ErrorFor), percent(l.ErrorRate))
 	stable, _, _ := lasting(h, l.ErrorFor, l.ErrorRate, stableSide)
 	switch {
 	case stable.Requests == 0:
@@ -253,7 +254,7 @@ func latency(l Limits, h History) Verdict {
 		return Verdict{Kind: Calm}
 	}
 	return Verdict{RollBack, "latency", fmt.Sprintf("p95 of next was %s over the last %s, %s %s (limit %g times)",
-		millis(p95), l.LatencyFor, millis(base), against, l.Latency)}
+		millis(p95), domain.Span(l.LatencyFor), millis(base), against, l.Latency)}
 }
 
 // latencyLasted reports whether next was slow in both halves of the window.

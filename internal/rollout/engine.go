@@ -227,7 +227,7 @@ func (e *Engine) unfinishedRollback(ctx context.Context, r *Rollout) error {
 func (e *Engine) step(ctx context.Context, r *Rollout, i int) error {
 	s := r.Plan[i]
 	run := journal.Run{Store: e.Journal, ID: r.Record.ID}
-	name := fmt.Sprintf("%02d %s", i, s)
+	name := fmt.Sprintf("%02d %s", i, s.Verb) // no wording in it: a newer version goes on with the plan of an older one
 	began, err := journal.Instant(ctx, run, name+" began")
 	if err != nil {
 		return err
@@ -238,7 +238,7 @@ func (e *Engine) step(ctx context.Context, r *Rollout, i int) error {
 			p.Until = began.Add(s.Hold)
 		}
 		e.Observer.Step(ctx, r, i, p)
-		late := domain.Errorf(domain.Failed, "%s: not done within %s", s, s.Hold+e.Limits.Step)
+		late := domain.Errorf(domain.Failed, "%s: not done within %s", s, domain.Span(s.Hold+e.Limits.Step))
 		limited, cancel := context.WithDeadlineCause(ctx, began.Add(s.Hold+e.Limits.Step), late)
 		defer cancel()
 		err := e.guarded(limited, r, i, began)
@@ -284,7 +284,7 @@ func (e *Engine) guarded(ctx context.Context, r *Rollout, i int, began time.Time
 		if !errors.Is(err, journal.ErrSuspended) {
 			_, _ = e.lower(context.WithoutCancel(ctx), r) // Revert does it again, and reports
 		}
-		<-effect
+		_ = <-effect // it ends with its context; its own outcome no longer matters
 		return err
 	}
 }

@@ -44,7 +44,7 @@ func (s Step) String() string {
 	case Shift:
 		return fmt.Sprintf("shift   next %s", Percent(s.Weight))
 	case Bake:
-		return fmt.Sprintf("bake    next %s for %s", Percent(s.Weight), s.Hold)
+		return fmt.Sprintf("bake    next %s for %s", Percent(s.Weight), domain.Span(s.Hold))
 	case Check:
 		if s.Traffic {
 			return "check   next under traffic"
