@@ -8,6 +8,9 @@ import (
 	"github.com/belay-cd/belay/internal/cli"
 )
 
+// version is set by the linker.
+var version string
+
 func main() {
-	os.Exit(cli.Main(os.Args[1:], cli.Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}, app.Commands()))
+	os.Exit(cli.Main(os.Args[1:], cli.Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}, app.Commands(version)))
 }

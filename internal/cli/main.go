@@ -30,6 +30,8 @@ type Commands struct {
 	Version string
 	// Serve runs the server until ctx ends.
 	Serve func(ctx context.Context, o ServeOptions) error
+	// Demo delivers the example application for real; stay leaves it running.
+	Demo func(ctx context.Context, out io.Writer, stay bool) error
 	// Internal are the verbs by which the program runs itself: proxy, shim, sandbox, static. Each is called with the
 	// arguments behind its name, before anything else is set up, and returns the exit code.
 	Internal map[string]func(args []string) int
@@ -122,7 +124,7 @@ func rootCommand(s *session) *cobra.Command {
 	grouped("app", initCommand(s), checkCommand(s), planCommand(s), testCommand(s), schemaCommand(s))
 	grouped("delivery", shipCommand(s), statusCommand(s), showCommand(s), logsCommand(s), explainCommand(s),
 		cancelCommand(s), rollbackCommand(s), freezeCommand(s), thawCommand(s), execCommand(s))
-	grouped("server", serveCommand(s), versionCommand(s))
+	grouped("server", serveCommand(s), demoCommand(s), versionCommand(s))
 	root.AddCommand(laterCommands()...)
 	return root
 }

@@ -14,7 +14,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/goccy/go-yaml"
 	"golang.org/x/term"
 
 	"github.com/belay-cd/belay/internal/client"
@@ -68,13 +67,12 @@ func (s *session) project() (project, error) {
 	for dir := s.dir; ; dir = filepath.Dir(dir) {
 		src, err := os.ReadFile(filepath.Join(dir, config.FileName))
 		if err == nil {
-			var file struct {
-				App string `yaml:"app"`
-			}
-			if err := yaml.Unmarshal(src, &file); err != nil || !appName.MatchString(file.App) {
+			// The strict reader has bounds; a general one takes minutes for a file of nothing but brackets.
+			file, _ := config.Parse(config.FileName, src, serverBounds)
+			if file == nil || !appName.MatchString(string(file.App)) {
 				return project{dir: dir}, usage("%s: it names no app", filepath.Join(dir, config.FileName)).WithHint("belay check says what is wrong")
 			}
-			return project{dir: dir, app: file.App}, nil
+			return project{dir: dir, app: string(file.App)}, nil
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
 			return project{}, usage("%s: %w", config.FileName, err)

@@ -71,7 +71,7 @@ func insertDelivery(ctx context.Context, tx *sql.Tx, d domain.Delivery, key stri
 	}
 	d.Number = int(number)
 	if d.ID == "" {
-		d.ID = NewID("dly_")
+		d.ID = domain.NewID("dly_")
 	}
 	if d.Created.IsZero() {
 		d.Created = time.Now().UTC()
@@ -99,7 +99,10 @@ func saveDelivery(ctx context.Context, tx *sql.Tx, d domain.Delivery) error {
 func (s *Store) Delivery(ctx context.Context, app string, number int) (domain.Delivery, error) {
 	if number == 0 {
 		d, err := document[domain.Delivery](ctx, s.readers, `SELECT document FROM deliveries WHERE app = ? ORDER BY number DESC LIMIT 1`, app)
-		return d, missing(err, "delivery of %s", app)
+		if errors.Is(err, sql.ErrNoRows) {
+			return d, domain.Errorf(domain.NotFound, "no app %s on this server", app).WithHint("belay ship delivers its first commit")
+		}
+		return d, reading(err, "delivery of "+app)
 	}
 	d, err := document[domain.Delivery](ctx, s.readers, `SELECT document FROM deliveries WHERE app = ? AND number = ?`, app, number)
 	return d, missing(err, "delivery %s/%d", app, number)

@@ -46,7 +46,7 @@ func (s *Store) OpenRollout(ctx context.Context, r domain.RolloutRecord) (domain
 		return r, domain.Errorf(domain.Invalid, "open rollout %s: it is %s already", r.ID, r.State)
 	}
 	if r.ID == "" {
-		r.ID = NewID("rol_")
+		r.ID = domain.NewID("rol_")
 	}
 	err := s.write(ctx, "open rollout "+r.ID, func(tx *sql.Tx) error {
 		other, err := document[domain.RolloutRecord](ctx, tx,

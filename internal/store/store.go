@@ -8,18 +8,14 @@ package store
 
 import (
 	"context"
-	"crypto/rand"
 	"database/sql"
 	"database/sql/driver"
-	"encoding/base32"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/belay-cd/belay/internal/domain"
 )
@@ -69,17 +65,6 @@ func (s *Store) wake() {
 		default: // it is to wake up already
 		}
 	}
-}
-
-// idAlphabet sorts as its bytes do, and leaves out letters that look alike.
-const idAlphabet = "0123456789abcdefghjkmnpqrstvwxyz"
-
-// NewID returns prefix, such as "dly_", and 26 characters that sort by the time they were made at, to the nanosecond.
-func NewID(prefix string) string {
-	var b [16]byte
-	binary.BigEndian.PutUint64(b[:], uint64(time.Now().UnixNano())) // positive until 2262
-	_, _ = rand.Read(b[8:])                                         // never fails: it ends the process instead
-	return prefix + base32.NewEncoding(idAlphabet).WithPadding(base32.NoPadding).EncodeToString(b[:])
 }
 
 // write runs f in one transaction, and returns when it is on the disk.

@@ -398,14 +398,3 @@ func TestWritesFailWholeWhenTheyAreCancelled(t *testing.T) {
 		t.Errorf("a gap: %d", last)
 	}
 }
-
-func TestNewIDSorts(t *testing.T) {
-	last := ""
-	for range 1000 {
-		id := store.NewID("x_")
-		if len(id) != 28 || id <= last && id[:14] != last[:14] {
-			t.Fatalf("%s after %s", id, last)
-		}
-		last = id
-	}
-}
