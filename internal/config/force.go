@@ -12,6 +12,9 @@ func NotInForce(f *File) []Finding {
 	if f == nil {
 		return nil
 	}
+	if len(f.keys) == 0 {
+		return nil // an empty file chooses nothing
+	}
 	before := f.found
 	f.found = nil
 	defer func() { f.found = before }()
@@ -20,8 +23,10 @@ func NotInForce(f *File) []Finding {
 	return f.findings()
 }
 
-func (f *File) note(path string, at Span, why string) {
-	f.add(Note, "not-in-force", at, path+": "+why, "")
+func (f *File) note(path string, at Span, why string) { f.noteHint(path, at, why, "") }
+
+func (f *File) noteHint(path string, at Span, why, hint string) {
+	f.add(Note, "not-in-force", at, path+": "+why, hint)
 }
 
 // notYet walks the table for keys that come later.
@@ -82,7 +87,8 @@ func (f *File) notYetValues() {
 		if f.Has("rollout.strategy") {
 			at = f.Pos("rollout.strategy")
 		}
-		f.note("rollout.strategy", at, fmt.Sprintf("%s is not in force yet: this server delivers blue-green", s))
+		f.noteHint("rollout.strategy", at, fmt.Sprintf("%s is not in force yet: this server delivers blue-green", s),
+			"rollout: { strategy: blue-green } says so in the file")
 	}
 	if f.Has("monitor.holdback") && f.Monitor.Holdback > 0 && !f.bad["monitor.holdback"] {
 		f.note("monitor.holdback", f.Pos("monitor.holdback"), "accepted, not in force yet: all traffic goes to next")

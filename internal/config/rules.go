@@ -121,7 +121,7 @@ func (f *File) rulesBuild() {
 	}
 	f.needs("build", "base", "files")
 	if !f.Has("build.lint") && !f.bad["build"] {
-		f.warnf("no-linter", f.KeyPos("build"), "lint: [go vet ./...]", "build.lint: no linter runs")
+		f.warnf("no-linter", f.KeyPos("build"), "lint: [go vet ./...], or what checks your language", "build.lint: no linter runs")
 	}
 	for i, c := range f.Build.Cache {
 		if slices.ContainsFunc(f.Build.Files, func(p Path) bool { return strings.TrimSuffix(string(p), "/") == strings.TrimSuffix(string(c), "/") }) {
