@@ -260,6 +260,9 @@ func (e *Engine) step(ctx context.Context, r *Rollout, i int) error {
 // it are one decision: the guard's. Whatever ends the step early lowers next before the step itself is waited for.
 func (e *Engine) guarded(ctx context.Context, r *Rollout, i int, began time.Time) error {
 	s := r.Plan[i]
+	if s.Verb == Bake && s.Hold == 0 {
+		return nil // to the guard 0 is no end at all
+	}
 	if s.Verb == Bake {
 		return e.Guard.Watch(ctx, r, Watch{From: began, Hold: s.Hold})
 	}
