@@ -1,0 +1,73 @@
+// Package torture tries the real program: real processes on loopback are killed, flooded, starved and attacked while a
+// client of its own counts what a visitor would have noticed. The long tests need the build tag torture.
+package torture
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// What the tests run, built once. Newer is the same program with another version.
+var binaries struct{ belay, newer, app string }
+
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "load" {
+		os.Exit(loadMain(os.Args[2:]))
+	}
+	code, err := runAll(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func runAll(m *testing.M) (int, error) {
+	if err := adoptOrphans(); err != nil {
+		return 1, err
+	}
+	dir, err := os.MkdirTemp("", "belay-torture-")
+	if err != nil {
+		return 1, err
+	}
+	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return 1, err
+	}
+	if err := buildAll(dir); err != nil {
+		return 1, err
+	}
+	code := m.Run()
+	if left := descendants(); len(left) > 0 && code == 0 {
+		endAll(left)
+		return 1, fmt.Errorf("%d processes were left behind: %v", len(left), left)
+	}
+	return code, nil
+}
+
+// buildAll builds the programs. BELAY_BINARY names one that is built already.
+func buildAll(dir string) error {
+	binaries.belay, binaries.newer, binaries.app = filepath.Join(dir, "belay"), filepath.Join(dir, "newer"), filepath.Join(dir, "app")
+	for _, b := range []struct{ out, version, pkg string }{
+		{binaries.belay, "1.0.0", "../../cmd/belay"}, {binaries.newer, "1.1.0", "../../cmd/belay"}, {binaries.app, "", "./testdata/app"},
+	} {
+		if given := os.Getenv("BELAY_BINARY"); given != "" && b.out == binaries.belay {
+			binaries.belay = given
+			continue
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w -X main.version="+b.version, "-o", b.out, b.pkg)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		out, err := runChild(cmd)
+		cancel()
+		if err != nil {
+			return fmt.Errorf("build %s: %w: %s", b.pkg, err, out)
+		}
+	}
+	return nil
+}
