@@ -19,6 +19,16 @@ func (s storePort) Events(ctx context.Context, after int64, f delivery.EventFilt
 	return s.Store.Events(ctx, after, store.EventFilter{App: f.App, Delivery: f.Delivery, Types: f.Types}, limit)
 }
 
+// SaveRollout keeps the ticks of a rollout that goes back: they are what the decision rests on.
+func (s storePort) SaveRollout(ctx context.Context, r domain.RolloutRecord) error {
+	if r.State == domain.RolloutReverting {
+		if err := s.MarkDecisive(ctx, r.ID); err != nil {
+			return err
+		}
+	}
+	return s.Store.SaveRollout(ctx, r)
+}
+
 // sealed lets the store keep values of secrets that only this server can read.
 type sealed struct{ *secrets.Sealer }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/belay-cd/belay/internal/config"
 	"github.com/belay-cd/belay/internal/domain"
+	"github.com/belay-cd/belay/internal/proxy"
 	"github.com/belay-cd/belay/internal/registry"
 	"github.com/belay-cd/belay/internal/rollout"
 	"github.com/belay-cd/belay/internal/scrape"
@@ -38,10 +39,10 @@ func (s *Server) restoreRoutes(ctx context.Context) error {
 	return nil
 }
 
-// followInterval is how often the list of what is scraped, and the proxy itself, are looked at.
+// followInterval is how often the list of what is scraped, the proxy and the disk are looked at.
 const followInterval = 2 * time.Second
 
-// follow keeps the scraper's sources what runs, and the proxy running.
+// follow keeps the scraper's sources what runs, the proxy running, and room on the disk for what a rollback must record.
 func (s *Server) follow(ctx context.Context) {
 	every := time.NewTicker(followInterval)
 	defer every.Stop()
@@ -50,6 +51,12 @@ func (s *Server) follow(ctx context.Context) {
 		if sources, err := s.sources(ctx, releases); err == nil {
 			s.scraper.Set(sources)
 		}
+		if err := s.reviveProxy(ctx); err != nil && ctx.Err() == nil {
+			s.log.Error("the proxy does not run", "error", err)
+		}
+		if err := s.watchDisk(); err != nil {
+			s.log.Error("watch the disk", "error", err)
+		}
 		select {
 		case <-every.C:
 		case <-ctx.Done():
@@ -57,6 +64,42 @@ func (s *Server) follow(ctx context.Context) {
 		}
 	}
 }
+
+// reviveProxy starts the proxy again when nothing of it is left. It serves the table that it kept.
+func (s *Server) reviveProxy(ctx context.Context) error {
+	if _, err := s.proxy.Health(ctx); err == nil || domain.CodeOf(err) != domain.Unavailable {
+		return nil
+	}
+	if err := proxy.Spawn(ctx, s.proxyConfig()); err != nil {
+		return err
+	}
+	if err := s.router.load(ctx); err != nil {
+		return err
+	}
+	return s.restoreRoutes(ctx)
+}
+
+// watchDisk gives the ballast back while the disk is full, and takes it again when there is room.
+func (s *Server) watchDisk() error {
+	free, _, err := registry.Free(s.o.Data)
+	switch {
+	case err != nil:
+		return err
+	case free < diskFull:
+		freed, err := registry.FreeBallast(s.path("ballast"))
+		if freed > 0 {
+			s.log.Error("the disk is full: the ballast is given back", "free", registry.Size(free), "freed", registry.Size(uint64(freed)))
+		}
+		return err
+	case free > minFree:
+		return registry.Ballast(s.path("ballast"), ballast)
+	default:
+		return nil
+	}
+}
+
+// diskFull is where the ballast is given back.
+const diskFull = 4 << 20
 
 // sources lists every instance that runs.
 func (s *Server) sources(ctx context.Context, known map[string]domain.Release) ([]scrape.Source, error) {
@@ -135,6 +178,9 @@ func (s *Server) retainOnce(ctx context.Context, now time.Time) error {
 			if err != nil {
 				return err
 			}
+			if err := s.forget(ctx, releases, wanted, now); err != nil {
+				return err
+			}
 			for _, r := range releases {
 				all = append(all, registry.Retained{App: app, Environment: env, Digest: r.Digest, Created: r.Created})
 				if wanted[r.ID] {
@@ -161,6 +207,23 @@ func (s *Server) retainOnce(ctx context.Context, now time.Time) error {
 	}
 	_, err = s.store.PruneTicks(ctx, now.Add(-config.KeepTicks))
 	return err
+}
+
+// forget removes the folders of instances, their logs among them, that stopped long ago.
+func (s *Server) forget(ctx context.Context, releases []domain.Release, wanted map[string]bool, now time.Time) error {
+	for i, r := range releases {
+		if wanted[r.ID] || i < config.KeepReleases || now.Sub(r.Created) < config.KeepFor {
+			continue
+		}
+		for _, w := range r.Workloads {
+			for n := range w.Instances {
+				if err := s.runner.Remove(ctx, rollout.InstanceOf(&r, w.Role, n).InstanceID); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // targets lists the releases of an environment that run or may be gone back to.

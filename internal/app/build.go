@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -328,7 +329,8 @@ type starter struct {
 const testing domain.Environment = "test"
 
 // Start starts one instance of each role and waits until it is healthy.
-func (s *starter) Start(ctx context.Context, roles []string) (string, func(context.Context) error, error) {
+// Env are variables of the level: they stand above the file's own.
+func (s *starter) Start(ctx context.Context, roles, env []string) (string, func(context.Context) error, error) {
 	rel := domain.Release{ID: "rel_test", App: s.job.Delivery.App, Environment: testing, Commit: s.job.Delivery.Commit,
 		Digest: s.artifact.Digest, Fixed: s.artifact.Fixed, Workloads: config.Workloads(s.job.File, domain.Staging)}
 	var started []domain.InstanceID
@@ -346,9 +348,11 @@ func (s *starter) Start(ctx context.Context, roles []string) (string, func(conte
 	for _, role := range roles {
 		inst := rollout.InstanceOf(&rel, role, 0)
 		inst.OOMScoreAdj = oomBuild
+		inst.Workload.Env = withLevel(inst.Workload.Env, env)
 		started = append(started, inst.InstanceID)
 		status, err := s.runner.Start(ctx, inst)
 		if err != nil {
+			err = fmt.Errorf("%s: %w%s", role, err, withoutSecrets(inst.Workload))
 			return "", stop, errors.Join(err, stop(context.WithoutCancel(ctx)))
 		}
 		if url == "" && status.Addr != "" {
@@ -356,6 +360,33 @@ func (s *starter) Start(ctx context.Context, roles []string) (string, func(conte
 		}
 	}
 	return url, stop, nil
+}
+
+// withLevel returns a role's variables with those of a test level above them.
+func withLevel(env map[string]string, level []string) map[string]string {
+	all := maps.Clone(env)
+	if all == nil {
+		all = map[string]string{}
+	}
+	for _, pair := range level {
+		name, value, _ := strings.Cut(pair, "=")
+		all[name] = value
+	}
+	return all
+}
+
+// withoutSecrets names the secrets that a role did not get, which is a likely reason why it does not start in a test.
+func withoutSecrets(w domain.Workload) string {
+	var missing []string
+	for _, name := range w.Secrets {
+		if w.Env[name] == "" {
+			missing = append(missing, name)
+		}
+	}
+	if len(missing) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; tests get no secrets: give %s a literal value in the env of this level", strings.Join(missing, ", "))
 }
 
 func commandTexts(list []config.Command) []string {

@@ -24,12 +24,26 @@ type measurements struct {
 // baselineSpan is how far back the p95 before a rollout is taken from.
 const baselineSpan = 15 * time.Minute
 
+// await waits until the ticks up to at are in, a few seconds at most.
+func (m *measurements) await(at time.Time) {
+	for end := at.Add(lastTicks); m.book.Newest().Before(at) && time.Now().Before(end); {
+		time.Sleep(awaitEvery)
+	}
+}
+
+// How long, and how often, the last ticks of a rollout are looked for.
+const (
+	lastTicks  = 3 * time.Second
+	awaitEvery = 50 * time.Millisecond
+)
+
 // Traffic sums up both releases of a rollout since it began.
 func (m *measurements) Traffic(r *rollout.Rollout) domain.Traffic {
 	rec := r.Record
 	to := time.Now()
 	if rec.Ended != nil {
 		to = rec.Ended.Add(time.Second)
+		m.await(*rec.Ended)
 	}
 	t := domain.Traffic{Next: m.book.Sum(rec.App, rec.Environment, r.Next.ID, rec.Started, to).Side(r.Next.Commit)}
 	if r.Stable != nil {

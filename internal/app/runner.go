@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -95,7 +97,7 @@ func (r *runner) Exec(ctx context.Context, inst domain.Instance, argv []string, 
 const oomBuild = 800
 
 // Logs copies the logs of a role's instances in both environments, one after the other; with Follow it goes on with what
-// comes.
+// comes. Where nothing runs, those of the release that ran last are shown.
 func (r *runner) Logs(ctx context.Context, q delivery.LogQuery, w io.Writer) error {
 	var files []*follower
 	defer func() {
@@ -106,20 +108,21 @@ func (r *runner) Logs(ctx context.Context, q delivery.LogQuery, w io.Writer) err
 	known := map[string]bool{}
 	for {
 		for _, env := range domain.Environments {
-			list, err := r.List(ctx, q.App, env)
+			paths, err := r.roleLogs(ctx, q.App, env, q.Role)
 			if err != nil {
 				return err
 			}
-			for _, i := range list {
-				if i.Role == q.Role && !known[i.String()] {
-					known[i.String()] = true
-					files = append(files, &follower{path: r.Driver.Logs(i.InstanceID), name: fmt.Sprintf("%s %s/%d", env, i.Role, i.Index)})
+			for path, name := range paths {
+				if !known[path] {
+					known[path] = true
+					files = append(files, &follower{path: path, name: name})
 				}
 			}
 		}
 		if len(files) == 0 {
-			return domain.Errorf(domain.NotFound, "no instance of role %s of %s runs", q.Role, q.App)
+			return domain.Errorf(domain.NotFound, "no instance of role %s of %s has run here", q.Role, q.App)
 		}
+		slices.SortStableFunc(files, func(a, b *follower) int { return strings.Compare(a.name, b.name) })
 		for _, f := range files {
 			if err := f.copy(w); err != nil {
 				return err
@@ -134,6 +137,35 @@ func (r *runner) Logs(ctx context.Context, q delivery.LogQuery, w io.Writer) err
 			return nil
 		}
 	}
+}
+
+// roleLogs names the logs of a role's instances: path to what stands before each line.
+func (r *runner) roleLogs(ctx context.Context, app string, env domain.Environment, role string) (map[string]string, error) {
+	logs := map[string]string{}
+	list, err := r.List(ctx, app, env)
+	if err != nil {
+		return nil, err
+	}
+	for _, i := range list {
+		if i.Role == role {
+			logs[r.Driver.Logs(i.InstanceID)] = fmt.Sprintf("%s %s/%d", env, i.Role, i.Index)
+		}
+	}
+	if len(logs) > 0 {
+		return logs, nil
+	}
+	past, err := filepath.Glob(filepath.Join(r.data, "instances", app, string(env), "*", role+"-*", "log"))
+	if err != nil || len(past) == 0 {
+		return nil, err
+	}
+	slices.Sort(past) // ids of releases sort by their time
+	newest := filepath.Dir(filepath.Dir(past[len(past)-1]))
+	for _, path := range past {
+		if filepath.Dir(filepath.Dir(path)) == newest {
+			logs[path] = fmt.Sprintf("%s %s (stopped)", env, filepath.Base(filepath.Dir(path)))
+		}
+	}
+	return logs, nil
 }
 
 // followEvery is how often a followed log is looked at.

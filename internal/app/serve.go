@@ -206,18 +206,14 @@ func commandLine(run string, env map[string]string) ([]string, error) {
 
 // openProxy makes sure that the data plane runs, and that its routes know where the instances are.
 func (s *Server) openProxy(ctx context.Context) error {
-	socket := s.path("run", "proxy.sock")
 	if s.o.Certs == "" {
 		s.o.HTTPS = "" // without certificates there is nothing to answer with
 	}
-	err := proxy.Spawn(ctx, proxy.Config{
-		Socket: socket, Table: s.path("proxy", "table.json"), HTTP: addresses(s.o.HTTP), HTTPS: addresses(s.o.HTTPS),
-		Certs: s.o.Certs, Log: s.path("proxy", "log"),
-	})
-	if err != nil {
+	c := s.proxyConfig()
+	if err := proxy.Spawn(ctx, c); err != nil {
 		return err
 	}
-	s.proxy = proxy.NewClient(socket)
+	s.proxy = proxy.NewClient(c.Socket)
 	s.later("proxy client", func(context.Context) error { s.proxy.Close(); return nil })
 	s.router = &router{proxy: s.proxy, list: s.runner.List}
 	if err := s.router.load(ctx); err != nil {
@@ -234,6 +230,13 @@ func (s *Server) openProxy(ctx context.Context) error {
 	go s.scraper.Run(s.work)
 	go s.follow(s.work)
 	return nil
+}
+
+func (s *Server) proxyConfig() proxy.Config {
+	return proxy.Config{
+		Socket: s.path("run", "proxy.sock"), Table: s.path("proxy", "table.json"), HTTP: addresses(s.o.HTTP), HTTPS: addresses(s.o.HTTPS),
+		Certs: s.o.Certs, Log: s.path("proxy", "log"),
+	}
 }
 
 func addresses(list string) []string {

@@ -3,6 +3,7 @@ package delivery
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/belay-cd/belay/internal/domain"
@@ -97,7 +98,7 @@ func (r *run) hold(ctx context.Context, cause error) error {
 		owner = "belay"
 	}
 	return r.s.ports.Store.SetHold(ctx, r.d.App, domain.Hold{
-		Reason: cause.Error(), Owner: owner, Since: *now(), Delivery: r.d.Number, Bad: bad,
+		Reason: strings.TrimPrefix(cause.Error(), rolledBackPrefix), Owner: owner, Since: *now(), Delivery: r.d.Number, Bad: bad,
 		WayOut: fmt.Sprintf("ship another release: it lifts the hold when it passes Verify staging; or belay thaw --app %s --reason …", r.d.App),
 	})
 }

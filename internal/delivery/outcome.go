@@ -114,9 +114,9 @@ func (r *run) outcome(ctx context.Context, state domain.DeliveryState, cause err
 		o.Sentence = r.endSentence(state, cause) + ". Production was not touched"
 		return o, nil
 	}
+	t := r.s.ports.Measurements.Traffic(roll)
 	var unserved int64
 	o.Requests, unserved = r.s.ports.Measurements.Served(r.d.App, domain.Production, roll.Record.Started)
-	t := r.s.ports.Measurements.Traffic(roll)
 	o.FailedBecause = r.s.because(roll, t, unserved)
 	switch state {
 	case domain.DoneState:
@@ -195,7 +195,7 @@ func (r *run) rolledBack(ctx context.Context, roll *rollout.Rollout, t domain.Tr
 	if roll.Record.Shifted != nil && roll.Record.Ended != nil {
 		after = "after " + r.since(roll).Round(time.Second).String()
 	}
-	o.Sentence = fmt.Sprintf("rolled back %s: %s.", after, strings.TrimPrefix(cause.Error(), "rolled back: "))
+	o.Sentence = fmt.Sprintf("rolled back %s: %s.", after, strings.TrimPrefix(cause.Error(), rolledBackPrefix))
 	if t.Next != nil {
 		o.Sentence += fmt.Sprintf(" %s of %s requests to %s failed", thousands(t.Next.Errors), thousands(t.Next.Requests), roll.Next.Short())
 		if t.Stable != nil && t.Stable.Requests > 0 {

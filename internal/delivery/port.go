@@ -127,7 +127,8 @@ type Checks interface {
 type Measurements interface {
 	// Samples returns the history of a rollout for its guard, with its critical checks running until stop is called.
 	Samples(ctx context.Context, r *rollout.Rollout, f *config.File) (s guard.Samples, stop func())
-	// Traffic sums up both releases of a rollout since it began.
+	// Traffic sums up both releases of a rollout since it began. When the rollout has ended, its last ticks are waited for, a
+	// few seconds at most.
 	Traffic(r *rollout.Rollout) domain.Traffic
 	// Served sums up an environment's requests, and of them those that the proxy itself had to fail, since from.
 	Served(app string, env domain.Environment, from time.Time) (requests, unserved int64)

@@ -260,11 +260,14 @@ func (r *run) explainRollback(roll *rollout.Rollout, back *rollout.RolledBack) e
 	case back.Left:
 		return domain.Errorf(domain.Failed, "%w: the first delivery has nothing to go back to, traffic stays on %s", cause, r.d.short())
 	case roll.Record.Environment == domain.Production && back.Shifted:
-		return &domain.Error{Code: domain.RolledBack, Message: "rolled back: " + cause.Error(), Hint: domain.HintOf(cause), Cause: cause}
+		return &domain.Error{Code: domain.RolledBack, Message: rolledBackPrefix + cause.Error(), Hint: domain.HintOf(cause), Cause: cause}
 	default:
 		return &domain.Error{Code: domain.Failed, Message: cause.Error(), Hint: domain.HintOf(cause), Cause: cause}
 	}
 }
+
+// rolledBackPrefix begins the error of a stage whose rollout went back.
+const rolledBackPrefix = "rolled back: "
 
 func now() *time.Time {
 	t := time.Now().UTC()

@@ -25,8 +25,8 @@ type Breach struct {
 
 func (b *Breach) Error() string { return b.Verdict.Sentence }
 
-// AskedBy names the trigger as the one who wants the rollback.
-func (b *Breach) AskedBy() string { return "guard: " + b.Verdict.Trigger }
+// AskedBy names the guard as the one who wants the rollback.
+func (b *Breach) AskedBy() string { return "guard" }
 
 // Watcher watches one rollout, once a second.
 type Watcher struct {
