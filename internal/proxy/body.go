@@ -18,6 +18,7 @@ type replayBody struct {
 	src      io.Reader
 	kept     []byte
 	lost     bool // more was read than is kept
+	ended    bool // src said so; it is not asked again, because the server closes it when the answer begins
 	attempts int
 }
 
@@ -50,7 +51,11 @@ func (v *bodyView) Read(p []byte) (int, error) {
 		v.at += n
 		return n, nil
 	}
+	if b.ended {
+		return 0, io.EOF
+	}
 	n, err := b.src.Read(p)
+	b.ended = errors.Is(err, io.EOF)
 	if !b.lost && len(b.kept)+n <= replayable {
 		b.kept = append(b.kept, p[:n]...)
 		v.at = len(b.kept)
