@@ -15,9 +15,10 @@ import (
 )
 
 // Starter starts roles of the built artifact for a level that needs them. The URL reaches the first of them that listens;
-// it may be empty. Stop is called exactly once, with a context that outlives a cancelled delivery, and leaves nothing.
+// it may be empty. Env are the level's own variables: no secret is given to tests, so a role that needs one gets a literal
+// value there. Stop is called exactly once, with a context that outlives a cancelled delivery, and leaves nothing.
 type Starter interface {
-	Start(ctx context.Context, roles []string) (url string, stop func(context.Context) error, err error)
+	Start(ctx context.Context, roles, env []string) (url string, stop func(context.Context) error, err error)
 }
 
 // Level is one level of the pyramid.
@@ -135,7 +136,7 @@ func (s *Suite) level(ctx context.Context, req Request, level Level) (r Result) 
 	defer func() { r.Took = time.Since(began) }()
 	env := append(append(slices.Clone(req.Env), "BELAY_LEVEL="+level.Name), level.Env...)
 	if len(level.Start) > 0 {
-		url, stop, err := s.start(ctx, level.Start)
+		url, stop, err := s.start(ctx, level)
 		if err != nil {
 			r.Reason = fmt.Sprintf("its roles did not start: %s", err)
 			return r
@@ -150,11 +151,11 @@ func (s *Suite) level(ctx context.Context, req Request, level Level) (r Result) 
 	return s.command(ctx, req, level, env)
 }
 
-func (s *Suite) start(ctx context.Context, roles []string) (string, func() error, error) {
+func (s *Suite) start(ctx context.Context, level Level) (string, func() error, error) {
 	if s.Starter == nil {
 		return "", nil, domain.Errorf(domain.Failed, "nothing here can start roles")
 	}
-	url, stop, err := s.Starter.Start(ctx, roles)
+	url, stop, err := s.Starter.Start(ctx, level.Start, level.Env)
 	if err != nil {
 		return "", nil, err
 	}

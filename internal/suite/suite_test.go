@@ -151,12 +151,12 @@ func TestTimeoutAndCancel(t *testing.T) {
 
 // roles is a Starter that really records what was asked of it.
 type roles struct {
-	started, stopped []string
-	fail             error
+	started, stopped, env []string
+	fail                  error
 }
 
-func (r *roles) Start(_ context.Context, names []string) (string, func(context.Context) error, error) {
-	r.started = append(r.started, names...)
+func (r *roles) Start(_ context.Context, names, env []string) (string, func(context.Context) error, error) {
+	r.started, r.env = append(r.started, names...), env
 	return "http://127.0.0.1:1", func(ctx context.Context) error {
 		r.stopped = append(r.stopped, names...)
 		return ctx.Err()
@@ -169,12 +169,12 @@ func TestStartedRolesAreStopped(t *testing.T) {
 			starter := &roles{}
 			s := suite.Suite{Runner: command.Local{}, Starter: starter}
 			p, err := s.Run(t.Context(), suite.Request{Dir: t.TempDir(), Env: environment(), Levels: []suite.Level{
-				{Name: "e2e", Run: command1, Start: []string{"web"}, Timeout: 300 * time.Millisecond},
+				{Name: "e2e", Run: command1, Start: []string{"web"}, Env: []string{"KEY=literal"}, Timeout: 300 * time.Millisecond},
 			}}, nil)
 			if err != nil || p.Green() != (name == "green") {
 				t.Errorf("%+v, %v", p, err)
 			}
-			if strings.Join(starter.started, "") != "web" || strings.Join(starter.stopped, "") != "web" {
+			if strings.Join(starter.env, "") != "KEY=literal" || strings.Join(starter.started, "") != "web" || strings.Join(starter.stopped, "") != "web" {
 				t.Errorf("%+v", starter)
 			}
 		})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -372,9 +373,27 @@ func (it *instance) awaitHealthy(ctx context.Context) (domain.InstanceStatus, er
 			if why == "" {
 				why = "its probe has not answered"
 			}
-			return s, it.failure("not healthy within %s: %s", within, why)
+			return s, it.failure("not healthy within %s: %s%s", within, why, it.elsewhere())
 		}
 	}
+}
+
+// elsewhere says where the process listens when it is not where it was told to.
+func (it *instance) elsewhere() string {
+	it.mu.Lock()
+	port, pid := it.port, it.sup.Child.PID
+	it.mu.Unlock()
+	if port == 0 || pid == 0 {
+		return ""
+	}
+	ports := listening(pid)
+	switch {
+	case slices.Contains(ports, port):
+		return ""
+	case len(ports) == 0:
+		return "; it listens on no port: it must listen on $PORT"
+	}
+	return fmt.Sprintf("; it listens on %s: it must listen on $PORT, which is %d", strings.Trim(fmt.Sprint(ports), "[]"), port)
 }
 
 // failure is an error with the end of the log, which mostly says why.
@@ -383,8 +402,7 @@ func (it *instance) failure(format string, args ...any) error {
 	if end := masked(it.asked().Workload, lastLines(it.d.Logs(it.id), 3, 400)); end != "" {
 		text += "; its log ends with: " + end
 	}
-	return domain.Errorf(domain.Failed, "start %s: %s", it.id, text).
-		WithHint("see its log: belay logs --app %s", it.id.App)
+	return domain.Errorf(domain.Failed, "%s", text).WithHint("see its log: belay logs --app %s --role %s", it.id.App, it.id.Role)
 }
 
 // stop ends the instance for good.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -316,5 +317,6 @@ func lastLines(path string, n int, size int64) string {
 	}
 	data, _ := io.ReadAll(io.NewSectionReader(f, max(0, fi.Size()-size), size))
 	lines := strings.Split(strings.TrimSpace(strings.ToValidUTF8(string(data), "")), "\n")
-	return strings.Join(lines[max(0, len(lines)-n):], " | ")
+	lines = slices.Compact(lines[max(0, len(lines)-n):]) // each start of a crash loop says the same
+	return strings.Join(lines, " | ")
 }
