@@ -236,7 +236,7 @@ func (b *Builder) one(ctx context.Context, r Request, c Command, log *lines) err
 	})
 	err = errors.Join(err, out.flush())
 	if err != nil {
-		return domain.Errorf(domain.Failed, "%s failed: %s: %w", c.Purpose, headline(c.Run), err)
+		return domain.Errorf(domain.Failed, "%s failed: %s: %w%s", c.Purpose, headline(c.Run), err, out.said())
 	}
 	if c.Purpose == "lint" && lists(argv) && said.n > 0 {
 		return domain.Errorf(domain.Failed, "lint failed: %s lists files that are not formatted", headline(c.Run)).

@@ -31,7 +31,28 @@ type stream struct {
 	to      *lines
 	purpose string
 	part    []byte
+	last    string // the last line that holds anything: it mostly says why a command failed
 }
+
+// note remembers a line that says something.
+func (s *stream) note(line []byte) {
+	if text := strings.TrimSpace(strings.ToValidUTF8(string(line[:min(len(line), lastShown)]), "")); text != "" {
+		s.last = text
+	}
+}
+
+// said is the last line as the end of a message, or nothing.
+func (s *stream) said() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.last == "" {
+		return ""
+	}
+	return ": " + s.last
+}
+
+// lastShown is how much of the last line a message shows, in bytes.
+const lastShown = 200
 
 // longest is where a line without an end is cut, in bytes.
 const longest = 64 << 10
@@ -49,6 +70,7 @@ func (s *stream) Write(p []byte) (int, error) {
 		if i < 0 {
 			line, i = append(bytes.Clone(s.part[:longest]), '\n'), longest-1
 		}
+		s.note(line)
 		if err := s.to.write(s.purpose, line); err != nil {
 			return 0, err
 		}
@@ -64,6 +86,7 @@ func (s *stream) flush() error {
 		return nil
 	}
 	s.part = append(s.part, '\n')
+	s.note(s.part)
 	defer func() { s.part = nil }()
 	return s.to.write(s.purpose, s.part)
 }

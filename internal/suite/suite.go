@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/belay-cd/belay/internal/build/command"
@@ -191,7 +192,8 @@ func (s *Suite) command(ctx context.Context, req Request, level Level, env []str
 	if log == nil {
 		log = io.Discard
 	}
-	log = &locked{w: log}
+	said := &lastLine{}
+	log = io.MultiWriter(&locked{w: log}, said)
 	stdout := NewGoTest(log)
 	ended := s.Runner.Run(ctx, command.Cmd{
 		Dir: req.Dir, Argv: argv, Env: env, Stdout: stdout, Stderr: log, Purpose: level.Name, Timeout: level.Timeout,
@@ -206,6 +208,9 @@ func (s *Suite) command(ctx context.Context, req Request, level Level, env []str
 	}
 	r.fill(t)
 	r.judge(ended, err)
+	if ended != nil && r.Failed == 0 && r.State == Failed {
+		r.Reason += said.String()
+	}
 	return r
 }
 
@@ -224,7 +229,7 @@ func (r *Result) fill(t tally) {
 func (r *Result) judge(ended, report error) {
 	switch {
 	case ended != nil && r.Failed > 0:
-		r.Reason = fmt.Sprintf("%s failed", tests(r.Failed))
+		r.Reason = fmt.Sprintf("%s failed%s", tests(r.Failed), r.first())
 		if _, ok := ended.(*command.ExitError); !ok { //nolint:errorlint // not wrapped by contract
 			r.Reason += "; " + ended.Error()
 		}
@@ -246,6 +251,19 @@ func (r *Result) judge(ended, report error) {
 			r.Warnings = append(r.Warnings, "uncounted: no report says how many tests ran")
 		}
 	}
+}
+
+// first names the first failure, so that nobody needs the log to know where to look.
+func (r *Result) first() string {
+	if len(r.Failures) == 0 || r.Failures[0].Name == "" {
+		return ""
+	}
+	f := r.Failures[0]
+	text := ": " + f.Name
+	if message, _, _ := strings.Cut(strings.TrimSpace(f.Message), "\n"); message != "" {
+		text += ": " + message[:min(len(message), lastShown)]
+	}
+	return strings.ToValidUTF8(text, "")
 }
 
 func tests(n int) string {
