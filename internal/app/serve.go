@@ -184,7 +184,7 @@ func (s *Server) openDriver(ctx context.Context) error {
 	accounts := sandbox.Accounts{File: s.path("keys", "users.json")}
 	driver, err := process.New(process.Config{
 		Data: s.o.Data, Artifacts: unpacker{s.registry, s.path("releases")}, Sandbox: s.box, Accounts: accounts,
-		Command: commandLine, Grace: config.KillAfter, Logger: s.log,
+		Grace: config.KillAfter, Logger: s.log,
 	})
 	if err != nil {
 		return err
@@ -193,15 +193,6 @@ func (s *Server) openDriver(ctx context.Context) error {
 	s.later("instances", func(context.Context) error { return driver.Close() })
 	_, err = driver.Adopt(ctx)
 	return err
-}
-
-// commandLine turns a command of the file into arguments.
-func commandLine(run string, env map[string]string) ([]string, error) {
-	c, err := config.NewCommand(run)
-	if err != nil {
-		return nil, err
-	}
-	return c.Argv(func(name string) string { return env[name] }), nil
 }
 
 // openProxy makes sure that the data plane runs, and that its routes know where the instances are.

@@ -58,84 +58,11 @@ func (c *Command) UnmarshalText(text []byte) error {
 	return err
 }
 
-// Argv returns what to execute: the words of a plain command with its $NAMEs replaced by env, or sh -eu -c with the
-// text as it stands. nil means that there is no command.
-func (c Command) Argv(env func(name string) string) []string {
-	if c.Zero() {
-		return nil
-	}
-	if words, ok := c.words(); ok {
-		argv := make([]string, len(words))
-		for i, w := range words {
-			argv[i] = expand(w, env)
-		}
-		return argv
-	}
-	return []string{"sh", "-eu", "-c", c.Text}
-}
-
-// Plain returns the words of a plain command as they are written, $NAME unreplaced. ok is false when a shell is needed.
-func (c Command) Plain() (args []string, ok bool) {
-	words, ok := c.words()
-	if !ok {
-		return nil, false
-	}
-	for _, w := range words {
-		args = append(args, expand(w, func(name string) string { return "$" + name }))
-	}
-	return args, true
-}
-
-// Script returns the command for sh -eu -c in which each line must succeed: also the left side of a pipe's last command
-// is under -e, which is what the flag means.
-func (c Command) Script() []string { return []string{"sh", "-eu", "-c", c.Text} }
-
 // piece is a part of a word: literal text, or the name of a variable.
 type piece struct {
 	text     string
 	variable bool
 }
-
-func expand(pieces []piece, env func(string) string) string {
-	var b strings.Builder
-	for _, p := range pieces {
-		if p.variable {
-			b.WriteString(env(p.text))
-		} else {
-			b.WriteString(p.text)
-		}
-	}
-	return b.String()
-}
-
-// words returns the words of a command that needs no shell: one simple command without assignments, redirections,
-// globs, braces or builtins.
-func (c Command) words() ([][]piece, bool) {
-	if c.file == nil || len(c.file.Stmts) != 1 {
-		return nil, false
-	}
-	st := c.file.Stmts[0]
-	call, ok := st.Cmd.(*syntax.CallExpr)
-	if !ok || st.Negated || st.Background || st.Coprocess || len(st.Redirs) > 0 || len(call.Assigns) > 0 || len(call.Args) == 0 {
-		return nil, false
-	}
-	var words [][]piece
-	for _, arg := range call.Args {
-		pieces, ok := plainWord(arg.Parts, false)
-		if !ok {
-			return nil, false
-		}
-		words = append(words, pieces)
-	}
-	if len(words[0]) == 1 && !words[0][0].variable && shellBuiltins[words[0][0].text] {
-		return nil, false
-	}
-	return words, true
-}
-
-// shellBuiltins are words that only a shell can execute, or executes in another way.
-var shellBuiltins = map[string]bool{".": true, ":": true, "cd": true, "eval": true, "exec": true, "exit": true, "export": true,
-	"set": true, "source": true, "trap": true, "ulimit": true, "umask": true, "unset": true, "wait": true, "command": true, "type": true}
 
 func plainWord(parts []syntax.WordPart, quoted bool) ([]piece, bool) {
 	var out []piece

@@ -23,6 +23,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/belay-cd/belay/internal/build/command"
 	"github.com/belay-cd/belay/internal/domain"
 	"github.com/belay-cd/belay/internal/sandbox"
 	"github.com/belay-cd/belay/internal/supervise"
@@ -44,8 +45,8 @@ type Config struct {
 	Accounts  sandbox.Accounts // default: users.json in Data
 	Home      string           // of the daemon's user; default: $HOME
 	Path      string           // PATH of the instances; default: $PATH
-	// Command turns the run line of a workload into arguments; env is the whole environment of the instance.
-	Command func(run string, env map[string]string) ([]string, error)
+	// Command turns the run line of a workload into arguments; env is the whole environment of the instance, KEY=value.
+	Command func(run string, env []string) ([]string, error)
 	Grace   time.Duration // between TERM and KILL; default 10 s
 	Backoff supervise.Backoff
 	Log     supervise.LogPolicy
@@ -82,7 +83,7 @@ func (c Config) filled() (Config, error) {
 		c.Path = os.Getenv("PATH")
 	}
 	if c.Command == nil {
-		c.Command = Words
+		c.Command = command.Argv
 	}
 	if c.Grace == 0 {
 		c.Grace = 10 * time.Second
@@ -103,21 +104,6 @@ func (c Config) filled() (Config, error) {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	return c, nil
-}
-
-// Words splits a plain command at blanks and replaces $NAME; anything that needs a shell runs under "sh -eu -c".
-func Words(run string, env map[string]string) ([]string, error) {
-	if strings.TrimSpace(run) == "" {
-		return nil, errors.New("the command is empty")
-	}
-	if strings.ContainsAny(run, "\n\"'`\\|&;<>(){}*?[]~#=!") {
-		return []string{"sh", "-eu", "-c", run}, nil
-	}
-	words := strings.Fields(run)
-	for i, w := range words {
-		words[i] = os.Expand(w, func(name string) string { return env[name] })
-	}
-	return words, nil
 }
 
 // Driver runs instances as processes. Its methods may be called at the same time.

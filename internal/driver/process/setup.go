@@ -129,11 +129,11 @@ func (c confinement) command(dir string, port int, run string, extra map[string]
 	for _, name := range slices.Sorted(maps.Keys(env)) {
 		spec.Env = append(spec.Env, name+"="+env[name])
 	}
-	spec.Argv, err = c.arguments(run, env)
+	spec.Argv, err = c.arguments(run, spec.Env)
 	return spec, err
 }
 
-func (c confinement) arguments(run string, env map[string]string) ([]string, error) {
+func (c confinement) arguments(run string, env []string) ([]string, error) {
 	static := c.inst.Workload.Static
 	if run == "" && static != "" {
 		self := insideSelf
