@@ -41,11 +41,21 @@ func plain(e domain.Event, d domain.Delivery) string {
 	case "rollout.page":
 		return plainRow(e, d, told("a person is needed", said))
 	case "rollout.rolled_back":
-		return plainRow(e, d, told("rolled back", said))
+		return plainRow(e, d, wentBack(e, said))
 	case "rollout.shifted":
 		return plainRow(e, d, orElse(said, shifted(e, d)))
 	}
 	return ""
+}
+
+// wentBack says where the traffic is again, and how fast it moved. Why it went back is told by the breach.
+func wentBack(e domain.Event, said string) string {
+	to := text(e, "to")
+	took, ok := number(e, "took")
+	if to == "" || !ok {
+		return told("rolled back", said)
+	}
+	return fmt.Sprintf("back on %s in %.0f ms", domain.ShortCommit(to), took*1000)
 }
 
 // told is a word and what was said, without saying the word twice.
@@ -145,6 +155,9 @@ func plainStage(e domain.Event, d domain.Delivery, said string) string {
 			state += " " + compact(max(0, s.Ended.Sub(*s.Started)))
 		}
 		said = orElse(clean(s.Summary), said)
+		if s.State == domain.RolledBackState {
+			said = "" // the breach and the way back were told
+		}
 		if s.Name == domain.Build && s.State == domain.DoneState && said == "" {
 			said = shortDigest(d.Digest)
 		}

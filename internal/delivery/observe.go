@@ -69,6 +69,9 @@ func showStep(d *domain.Delivery, plan rollout.Plan, index int, p rollout.Progre
 func stepEvent(s rollout.Step, p rollout.Progress) string {
 	begun := p.State == domain.Running
 	failed := p.State == domain.FailedState
+	if failed && p.By != "" {
+		return "rollout.interrupted" // why is told by the breach, or by the person
+	}
 	switch s.Verb {
 	case rollout.Shift:
 		if begun {
@@ -224,6 +227,8 @@ func (s *Service) RolledBack(ctx context.Context, roll *rollout.Rollout, b *roll
 	data := map[string]any{"sentence": b.Error(), "took": b.Moved.Seconds(), "left": b.Left, "weight": 0}
 	if b.Left {
 		delete(data, "weight")
+	} else if roll.Stable != nil {
+		data["to"] = roll.Stable.Commit
 	}
 	s.emit(ctx, domain.Event{Type: "rollout.rolled_back", App: roll.Record.App, Delivery: roll.Record.Delivery,
 		Environment: roll.Record.Environment, By: roll.Record.By, Data: data})

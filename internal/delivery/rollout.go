@@ -202,6 +202,9 @@ func (s *Service) Settle(ctx context.Context, rec domain.RolloutRecord) error {
 	}
 	if rec.State == domain.RolloutDone && slot.Stable != rec.Next {
 		slot.Previous, slot.Stable, slot.Since = slot.Stable, rec.Next, time.Now().UTC()
+		if rec.Delivery == 0 {
+			slot.Previous = "" // a way back: what it left is no release to go back to
+		}
 	}
 	return s.ports.Store.FinishRollout(ctx, rec, slot)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/belay-cd/belay/internal/domain"
@@ -88,52 +87,7 @@ type Progress struct {
 	At      time.Time
 	Until   time.Time // end of a bake
 	Message string
-}
-
-// Rollout is one release replacing another in one environment.
-type Rollout struct {
-	Record domain.RolloutRecord
-	Plan   Plan
-	Stable *domain.Release // nil in a first delivery
-	Next   domain.Release
-
-	mu        sync.Mutex
-	interrupt error
-	stop      context.CancelCauseFunc
-}
-
-// Fleet returns what strategies plan for.
-func (r *Rollout) Fleet() Fleet {
-	return Fleet{Environment: r.Record.Environment, Stable: RolesOf(r.Stable), Next: RolesOf(&r.Next)}
-}
-
-// Interrupt makes the rollout go back, for cause, whatever it is doing. It does not wait.
-func (r *Rollout) Interrupt(cause error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.interrupt == nil {
-		r.interrupt = cause
-	}
-	if r.stop != nil {
-		r.stop(r.interrupt)
-	}
-}
-
-// work returns a context that ends with ctx and with Interrupt.
-func (r *Rollout) work(ctx context.Context) (context.Context, func()) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	work, stop := context.WithCancelCause(ctx)
-	r.stop = stop
-	if r.interrupt != nil {
-		stop(r.interrupt)
-	}
-	return work, func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.stop = nil
-		stop(nil)
-	}
+	By      string // who ended it early: the guard, or a person
 }
 
 // RolledBack is the error of a rollout that went back.
@@ -171,37 +125,41 @@ type Engine struct {
 
 // Advance runs the slice of the plan that belongs to stage. When a step fails, the guard finds harm or somebody interrupts,
 // it goes back and returns *RolledBack. When ctx ends with journal.ErrSuspended it returns that: the rollout goes on at the
-// next start.
+// next start. Once next is stable there is no warm way back any more: what is left to do is tried to its end, and the
+// errors of all of it are returned.
 func (e *Engine) Advance(ctx context.Context, r *Rollout, stage domain.Stage) error {
 	if err := e.unfinishedRollback(ctx, r); err != nil {
 		return err
 	}
 	work, done := r.work(ctx)
 	defer done()
+	var left error
 	for i, s := range r.Plan {
 		if s.Stage != stage {
 			continue
 		}
+		settled := i > r.Plan.Settled()
 		live := work
-		if i > r.Plan.Settled() {
-			live = ctx // next is stable: there is no warm way back any more
+		if settled {
+			live = ctx
 		}
 		err := e.step(live, r, i)
 		if err == nil && i == r.Plan.Settled() {
-			err = e.settle(live, r)
+			err = e.settle(ctx, r)
 		}
-		if err == nil {
-			continue
-		}
-		if ctx.Err() != nil {
+		switch {
+		case err == nil:
+		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		}
-		if i > r.Plan.Settled() {
+		case settled:
+			left = errors.Join(left, err)
+		case r.Record.State == domain.RolloutDone:
 			return err
+		default:
+			return e.Revert(ctx, r, err)
 		}
-		return e.Revert(ctx, r, err)
 	}
-	return nil
+	return left
 }
 
 // unfinishedRollback goes on with a rollback that a crash cut off. The data plane is asked before the journal: its latch
@@ -217,7 +175,7 @@ func (e *Engine) unfinishedRollback(ctx context.Context, r *Rollout) error {
 	case domain.RolloutOpen:
 		t, err := e.Router.State(ctx, r.Record.App, r.Record.Environment)
 		if err == nil && t.Latched && t.Rollout == r.Record.ID {
-			return e.Revert(ctx, r, errors.New("a rollback had begun before the restart"))
+			return e.Revert(ctx, r, r.wanted(errors.New("a rollback had begun before the restart")))
 		}
 	}
 	return nil
@@ -245,15 +203,25 @@ func (e *Engine) step(ctx context.Context, r *Rollout, i int) error {
 		if err != nil && limited.Err() != nil {
 			err = context.Cause(limited)
 		}
+		e.lowerBefore(ctx, r, i, err)
 		if ctx.Err() == nil { // an interrupted step has no outcome
 			p = Progress{State: domain.DoneState, At: time.Now().UTC()}
 			if err != nil {
-				p.State, p.Message = domain.FailedState, err.Error()
+				p.State, p.Message, p.By = domain.FailedState, err.Error(), askedBy(err)
 			}
 			e.Observer.Step(ctx, r, i, p)
 		}
 		return err
 	})
+}
+
+// lowerBefore takes the traffic from next when a step of the guarded part has failed, before anything is written down: a
+// full or slow disk must not delay it. Revert does it again, and reports.
+func (e *Engine) lowerBefore(ctx context.Context, r *Rollout, i int, err error) {
+	if err == nil || i <= r.Plan.FirstShift() || i > r.Plan.Settled() || errors.Is(context.Cause(ctx), journal.ErrSuspended) {
+		return
+	}
+	_, _ = e.lower(context.WithoutCancel(ctx), r)
 }
 
 // guarded runs the effect of a step with the guard beside it, while next has traffic. The end of a bake and a breach in
@@ -266,15 +234,18 @@ func (e *Engine) guarded(ctx context.Context, r *Rollout, i int, began time.Time
 	if s.Verb == Bake {
 		return e.Guard.Watch(ctx, r, Watch{From: began, Hold: s.Hold})
 	}
-	if first := r.Plan.FirstShift(); i <= first || i > r.Plan.Settled() {
+	if i > r.Plan.Settled() {
+		return insist(ctx, func() error { return e.effect(ctx, r, s) })
+	}
+	if i <= r.Plan.FirstShift() {
 		return e.effect(ctx, r, s)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	watch := make(chan error, 1)
 	effect := make(chan error, 1)
-	go func() { watch <- e.Guard.Watch(ctx, r, Watch{From: began}) }()
-	go func() { effect <- e.effect(ctx, r, s) }()
+	go func() { watch <- contain(func() error { return e.Guard.Watch(ctx, r, Watch{From: began}) }) }()
+	go func() { effect <- contain(func() error { return e.effect(ctx, r, s) }) }()
 	select {
 	case err := <-effect:
 		cancel(errOver)
@@ -289,6 +260,31 @@ func (e *Engine) guarded(ctx context.Context, r *Rollout, i int, began time.Time
 		}
 		_ = <-effect // it ends with its context; its own outcome no longer matters
 		return err
+	}
+}
+
+// contain turns a defect in a guard or an effect into its failure: the process goes on, and next loses its traffic.
+func contain(f func() error) (err error) {
+	defer func() {
+		if why := recover(); why != nil {
+			err = domain.Errorf(domain.Failed, "a defect: %v", why)
+		}
+	}()
+	return f()
+}
+
+// insist tries f again and again until it succeeds or ctx ends: where there is no way back, there is only the way on.
+func insist(ctx context.Context, f func() error) error {
+	for {
+		err := f()
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		select {
+		case <-time.After(retryEvery):
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		}
 	}
 }
 
@@ -315,7 +311,7 @@ func (e *Engine) effect(ctx context.Context, r *Rollout, s Step) error {
 func (e *Engine) shift(ctx context.Context, r *Rollout, weight int) error {
 	if r.Record.Shifted == nil {
 		now := time.Now().UTC()
-		r.Record.Shifted = &now
+		r.change(func(rec *domain.RolloutRecord) { rec.Shifted = &now })
 		if err := e.Ledger.SaveRollout(ctx, r.Record); err != nil {
 			return err
 		}
@@ -345,16 +341,22 @@ func (e *Engine) retire(ctx context.Context, r *Rollout, s Step) error {
 	return e.Driver.Stop(ctx, r.instance(s).InstanceID)
 }
 
-// settle makes next stable: the point of no return. The record comes first, then the data plane.
+// settle makes next stable: the point of no return. The record comes first, then the data plane. From the record on nobody
+// interrupts it, and it is done to its end.
 func (e *Engine) settle(ctx context.Context, r *Rollout) error {
 	run := journal.Run{Store: e.Journal, ID: r.Record.ID}
 	return journal.Exec(ctx, run, "settle", func(ctx context.Context) error {
-		now := time.Now().UTC()
-		r.Record.State, r.Record.Ended = domain.RolloutDone, &now
-		if err := e.Ledger.Settle(ctx, r.Record); err != nil {
-			return err
+		if r.Record.State != domain.RolloutDone {
+			now := time.Now().UTC()
+			rec := r.Record
+			rec.State, rec.Ended = domain.RolloutDone, &now
+			if err := e.Ledger.Settle(ctx, rec); err != nil {
+				return err
+			}
+			r.change(func(old *domain.RolloutRecord) { *old = rec })
 		}
-		return e.Router.Split(ctx, Split{App: r.Record.App, Environment: r.Record.Environment, Stable: &r.Next})
+		alone := Split{App: r.Record.App, Environment: r.Record.Environment, Stable: &r.Next}
+		return insist(ctx, func() error { return e.Router.Split(ctx, alone) })
 	})
 }
 

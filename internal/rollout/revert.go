@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/belay-cd/belay/internal/domain"
+	"github.com/belay-cd/belay/internal/journal"
 )
 
 // retryEvery is the pause between two tries of a rollback that meets an obstacle.
@@ -14,22 +15,24 @@ const retryEvery = time.Second
 
 // Revert goes back to stable: one function, whoever asks. Next loses its traffic first, then the decision is recorded, then
 // the rest follows from what is observed, again and again until it is so. It never waits on next, and only ctx (the life of
-// the process) ends it early. It returns *RolledBack, or the cause of ctx.
+// the process) ends it early. It returns *RolledBack, or the cause of ctx. The cause that was recorded first stays the cause,
+// also after a restart.
 func (e *Engine) Revert(ctx context.Context, r *Rollout, cause error) error {
 	began := time.Now()
-	result := &RolledBack{Cause: cause, Shifted: r.Record.Shifted != nil}
-	if r.Stable == nil && result.Shifted {
-		result.Left = true
-		return e.leave(ctx, r, result)
+	result := &RolledBack{Shifted: r.Record.Shifted != nil, Left: r.Stable == nil && r.Record.Shifted != nil}
+	var lowerErr, recordErr error
+	if r.Record.Ended == nil && !result.Left {
+		if result.Moved, lowerErr = e.lower(ctx, r); lowerErr == nil {
+			e.Observer.Lowered(ctx, r, result.Moved)
+		}
 	}
-	moved, lowerErr := e.lower(ctx, r)
-	if lowerErr == nil {
-		result.Moved = moved
-		e.Observer.Lowered(ctx, r, moved)
+	result.Cause = e.recordCause(ctx, r, cause)
+	if r.Record.Ended == nil && !result.Left {
+		r.change(func(rec *domain.RolloutRecord) {
+			rec.State, rec.Reason, rec.By = domain.RolloutReverting, result.Cause.Error(), askedBy(result.Cause)
+		})
+		recordErr = e.Ledger.SaveRollout(context.WithoutCancel(ctx), r.Record) // tried again by the final record below
 	}
-	r.Record.State, r.Record.Reason = domain.RolloutReverting, cause.Error()
-	r.Record.By = askedBy(cause)
-	recordErr := e.Ledger.SaveRollout(ctx, r.Record) // tried again by the final record below
 	nextPage := began.Add(e.Limits.Rollback)
 	for {
 		err := e.revertOnce(ctx, r, result, began)
@@ -52,6 +55,17 @@ func (e *Engine) Revert(ctx context.Context, r *Rollout, cause error) error {
 	}
 	e.Observer.RolledBack(ctx, r, result)
 	return result
+}
+
+// recordCause stores why, once: it keeps its code and who asked through a restart. A shutdown does not keep it from the disk.
+func (e *Engine) recordCause(ctx context.Context, r *Rollout, cause error) error {
+	run, fresh := journal.Run{Store: e.Journal, ID: r.Record.ID}, false
+	err := journal.Exec(context.WithoutCancel(ctx), run, "rollback", func(context.Context) error { fresh = true; return cause })
+	var known *journal.Failure
+	if !fresh && errors.As(err, &known) {
+		return known
+	}
+	return cause
 }
 
 // askedBy names who wanted the rollback.
@@ -89,6 +103,12 @@ func (e *Engine) lower(ctx context.Context, r *Rollout) (time.Duration, error) {
 
 // revertOnce does whatever still has to be done. Each try computes the plan afresh.
 func (e *Engine) revertOnce(ctx context.Context, r *Rollout, result *RolledBack, began time.Time) error {
+	switch {
+	case result.Left:
+		return e.leave(ctx, r, result)
+	case r.Record.Ended != nil:
+		return nil // an earlier life of the process did it all
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, e.Limits.Rollback,
 		domain.Errorf(domain.Failed, "the rollback took longer than %s", e.Limits.Rollback))
 	defer cancel()
@@ -111,6 +131,7 @@ func (e *Engine) revertOnce(ctx context.Context, r *Rollout, result *RolledBack,
 			err = e.Router.Split(ctx, r.split(s.Weight, true))
 			if err == nil && s.Weight == 0 && result.Moved == 0 {
 				result.Moved = time.Since(began)
+				e.Observer.Lowered(ctx, r, result.Moved)
 			}
 		}
 		if err != nil {
@@ -129,27 +150,28 @@ func (e *Engine) close(ctx context.Context, r *Rollout) error {
 		}
 	}
 	now := time.Now().UTC()
-	r.Record.State, r.Record.Ended = domain.RolloutRolledBack, &now
-	return e.Ledger.Settle(ctx, r.Record)
+	rec := r.Record
+	rec.State, rec.Ended = domain.RolloutRolledBack, &now
+	if err := e.Ledger.Settle(ctx, rec); err != nil {
+		return err
+	}
+	r.change(func(old *domain.RolloutRecord) { *old = rec })
+	return nil
 }
 
 // leave ends the rollout of a first delivery that already had traffic: there is nothing to go back to, so what serves
 // goes on serving, and the failure is loud.
 func (e *Engine) leave(ctx context.Context, r *Rollout, result *RolledBack) error {
-	now := time.Now().UTC()
-	r.Record.State, r.Record.Reason, r.Record.Ended = domain.RolloutDone, result.Cause.Error(), &now
-	err := e.Ledger.Settle(ctx, r.Record)
-	if err == nil {
-		err = e.Router.Split(ctx, Split{App: r.Record.App, Environment: r.Record.Environment, Stable: &r.Next})
+	if r.Record.Ended == nil {
+		now := time.Now().UTC()
+		rec := r.Record
+		rec.State, rec.Reason, rec.By, rec.Ended = domain.RolloutDone, result.Cause.Error(), askedBy(result.Cause), &now
+		if err := e.Ledger.Settle(ctx, rec); err != nil {
+			return err
+		}
+		r.change(func(old *domain.RolloutRecord) { *old = rec })
 	}
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	if err != nil {
-		return err
-	}
-	e.Observer.RolledBack(ctx, r, result)
-	return result
+	return e.Router.Split(ctx, Split{App: r.Record.App, Environment: r.Record.Environment, Stable: &r.Next})
 }
 
 // observe lists what is up, by side.
