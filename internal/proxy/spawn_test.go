@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -72,13 +73,24 @@ func TestTrafficOutlivesTheHolder(t *testing.T) {
 	p := startProxy(t)
 	b := startBackend(t, "x")
 	p.put(routeTo(backendOn("aaaaaaa", b.addr()), nil, 0))
-	holder, err := os.FindProcess(p.health().Holder)
-	if err != nil || holder.Kill() != nil {
-		t.Fatal("no holder")
+	before := p.health()
+	if err := syscall.Kill(before.Holder, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
 	}
-	eventually(t, time.Second, "the worker knows that the holder is gone", func() bool { return p.health().Holder == 0 })
+	var now Health
+	eventually(t, 3*time.Second, "a new holder has the sockets", func() bool {
+		now = p.health()
+		return now.Holder != 0 && now.Holder != before.Holder && now.PID != before.PID
+	})
+	if got := body(t, p.get("shop.example", "/")); got != "x" || now.HTTP[0] != p.addr {
+		t.Errorf("with the new holder: %q at %v", got, now.HTTP)
+	}
+	_ = syscall.Kill(before.PID, syscall.SIGKILL) // it would linger for its clients
+	if err := syscall.Kill(now.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
 	if got := body(t, p.get("shop.example", "/")); got != "x" {
-		t.Errorf("without a holder: %q", got)
+		t.Errorf("after the death of its worker: %q", got)
 	}
 }
 

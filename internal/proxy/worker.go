@@ -9,7 +9,10 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"os/signal"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -70,11 +73,19 @@ func work(o options) error {
 	w.serve()
 	w.say(sayServing)
 	go w.tick(ctx)
+	orphaned := make(chan struct{})
 	go func() {
 		_, _ = io.Copy(io.Discard, start) // ends with the holder
 		w.holder.Store(0)
+		time.Sleep(orphanPause)
+		close(orphaned)
 	}()
-	return w.leave(<-signals)
+	select {
+	case s := <-signals:
+		return w.leave(s, nil)
+	case <-orphaned:
+		return w.bequeath(o)
+	}
 }
 
 func newWorker(ctx context.Context, o options, logger *slog.Logger, files []socket) (*worker, error) {
@@ -161,9 +172,57 @@ func (w *worker) tick(ctx context.Context) {
 	}
 }
 
-// leave ends the worker. On a hand-over (USR2) connections that are open may still bring their last request; on a stop
+// orphanPause lets whoever ends holder and worker together have his way.
+const orphanPause = 100 * time.Millisecond
+
+// bequeath hands the sockets of a worker whose holder died to a new one, which starts a worker of its own: without a holder
+// the next death of a worker would close the doors.
+func (w *worker) bequeath(o options) error {
+	w.log.Error("the holder is gone: a new one takes the sockets")
+	cmd, err := w.heir(o)
+	if err != nil {
+		return err
+	}
+	return w.leave(syscall.SIGUSR2, func() {
+		if err := cmd.Start(); err != nil {
+			w.log.Error("no new holder", "error", err)
+		}
+		for _, f := range cmd.ExtraFiles {
+			_ = f.Close()
+		}
+	})
+}
+
+// heir is a holder that inherits copies of the sockets.
+func (w *worker) heir(o options) (*exec.Cmd, error) {
+	binary, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	_, out, err := o.logger()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(strings.TrimSuffix(binary, " (deleted)"), append([]string{"proxy"}, o.args()...)...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	cmd.Stdout, cmd.Stderr = out, out
+	var names []string
+	for name, list := range w.lists {
+		for _, ln := range list {
+			file, err := ln.(interface{ File() (*os.File, error) }).File() //nolint:forcetypeassert // TCP and unix both have it
+			if err != nil {
+				return nil, err
+			}
+			names, cmd.ExtraFiles = append(names, name), append(cmd.ExtraFiles, file)
+		}
+	}
+	cmd.Env = append(os.Environ(), "LISTEN_FDS="+strconv.Itoa(len(names)), "LISTEN_FDNAMES="+strings.Join(names, ":"))
+	return cmd, nil
+}
+
+// leave ends the worker. Then is called when it changes nothing any more, before it waits for its clients. On a hand-over (USR2) connections that are open may still bring their last request; on a stop
 // they end with their present one.
-func (w *worker) leave(s os.Signal) error {
+func (w *worker) leave(s os.Signal, then func()) error {
 	handOver := s == syscall.SIGUSR2
 	w.leaving.Store(true)
 	for _, list := range w.lists {
@@ -174,6 +233,9 @@ func (w *worker) leave(s os.Signal) error {
 	w.control.mu.Lock() // a change that is being made comes to its end; after it nobody changes the table here
 	_ = w.api.Close()   // whoever waits for an answer asks the next worker
 	w.say(sayReleased)
+	if then != nil {
+		then()
+	}
 	streams := stopStreams
 	if handOver {
 		time.Sleep(lingerIdle)
