@@ -27,17 +27,34 @@ type runner struct {
 	data     string
 	box      *sandbox.Sandbox
 	accounts sandbox.Accounts
+	// releases lists the newest of an app in an environment, with the values that its logs must not show.
+	releases func(ctx context.Context, app string, env domain.Environment) ([]domain.Release, error)
 }
 
-// masker masks every secret of a release.
-func (r *runner) masker(rel domain.Release) *secrets.Masker {
+// masker masks every secret of releases.
+func (r *runner) masker(releases ...domain.Release) *secrets.Masker {
 	var values []domain.Secret
-	for _, w := range rel.Workloads {
-		for _, name := range w.Secrets {
-			values = append(values, domain.NewSecret(w.Env[name]))
+	for _, rel := range releases {
+		for _, w := range rel.Workloads {
+			for _, name := range w.Secrets {
+				values = append(values, domain.NewSecret(w.Env[name]))
+			}
 		}
 	}
 	return secrets.NewMasker(values...)
+}
+
+// appMasker masks every secret of an app's recent releases.
+func (r *runner) appMasker(ctx context.Context, app string) (*secrets.Masker, error) {
+	var all []domain.Release
+	for _, env := range domain.Environments {
+		list, err := r.releases(ctx, app, env)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, list...)
+	}
+	return r.masker(all...), nil
 }
 
 // Capacity refuses a start that the machine has no room for: memory with a fifth to spare, and the disk. The sum is shown.
@@ -97,16 +114,22 @@ func (r *runner) Exec(ctx context.Context, inst domain.Instance, argv []string, 
 const oomBuild = 800
 
 // Logs copies the logs of a role's instances in both environments, one after the other; with Follow it goes on with what
-// comes. Where nothing runs, those of the release that ran last are shown.
-func (r *runner) Logs(ctx context.Context, q delivery.LogQuery, w io.Writer) error {
+// comes. Where nothing runs, those of the release that ran last are shown. The values of secrets are masked.
+func (r *runner) Logs(ctx context.Context, q delivery.LogQuery, w io.Writer) (err error) {
+	if strings.ContainsAny(q.App+q.Role, `/\*?[`) {
+		return domain.Errorf(domain.Invalid, "role %q of %q: not a name", q.Role, q.App)
+	}
 	var files []*follower
+	out := r.masker().Writer(w)
 	defer func() {
 		for _, f := range files {
 			f.close()
 		}
+		err = errors.Join(err, out.Close())
 	}()
 	known := map[string]bool{}
 	for {
+		before := len(files)
 		for _, env := range domain.Environments {
 			paths, err := r.roleLogs(ctx, q.App, env, q.Role)
 			if err != nil {
@@ -122,9 +145,16 @@ func (r *runner) Logs(ctx context.Context, q delivery.LogQuery, w io.Writer) err
 		if len(files) == 0 {
 			return domain.Errorf(domain.NotFound, "no instance of role %s of %s has run here", q.Role, q.App)
 		}
+		if len(files) > before { // a release that has just come may have secrets that nobody knew
+			masker, err := r.appMasker(ctx, q.App)
+			if err = errors.Join(err, out.Close()); err != nil {
+				return err
+			}
+			out = masker.Writer(w)
+		}
 		slices.SortStableFunc(files, func(a, b *follower) int { return strings.Compare(a.name, b.name) })
 		for _, f := range files {
-			if err := f.copy(w); err != nil {
+			if err := f.copy(out); err != nil {
 				return err
 			}
 		}
@@ -154,7 +184,7 @@ func (r *runner) roleLogs(ctx context.Context, app string, env domain.Environmen
 	if len(logs) > 0 {
 		return logs, nil
 	}
-	past, err := filepath.Glob(filepath.Join(r.data, "instances", app, string(env), "*", role+"-*", "log"))
+	past, err := filepath.Glob(filepath.Join(r.data, "instances", app, string(env), "*", role+"-[0-9]*", "log"))
 	if err != nil || len(past) == 0 {
 		return nil, err
 	}

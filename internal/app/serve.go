@@ -149,7 +149,7 @@ func (s *Server) openFolder(context.Context) error {
 		return err
 	}
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return domain.Errorf(domain.Conflict, "%s is in use by another server", s.o.Data).
+		return domain.Errorf(domain.Invalid, "%s is in use by another server", s.o.Data).
 			WithHint("belay status asks the one that runs; a second one needs --data of its own")
 	}
 	s.later("lock", func(context.Context) error { return lock.Close() })
@@ -237,6 +237,9 @@ func addresses(list string) []string {
 	return strings.Split(list, ",")
 }
 
+// loggedReleases is of how many releases the secrets are masked in what instances logged.
+const loggedReleases = 20
+
 // openDeliveries starts the control plane's own work.
 func (s *Server) openDeliveries(ctx context.Context) error {
 	key, err := evidence.OpenKey(s.path("keys"))
@@ -250,6 +253,9 @@ func (s *Server) openDeliveries(ctx context.Context) error {
 	resolve := &resolver{values: map[string][]domain.Secret{}, resolver: &secrets.Resolver{
 		Sealer: sealer, Versions: versions{s.store}, Private: []string{s.o.Data},
 	}}
+	s.runner.releases = func(ctx context.Context, app string, env domain.Environment) ([]domain.Release, error) {
+		return s.store.Releases(ctx, app, env, loggedReleases)
+	}
 	m := &measurements{book: s.book, list: s.runner.List, router: s.router}
 	build := &builder{runner: s.runner, store: s.registry, secrets: resolve,
 		gate: &evidence.Gate{Key: key, Artifacts: attachments{s.registry}}}
