@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"io"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -64,11 +65,27 @@ func (o logsOptions) run(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	err = c.Logs(ctx, q, s.stdio.Out)
+	out := &counted{w: s.stdio.Out}
+	err = c.Logs(ctx, q, out)
+	if err == nil && out.n == 0 {
+		s.note("nothing was logged")
+	}
 	if errors.Is(err, errInterrupted) {
 		return exit(exitLeft)
 	}
 	return err
+}
+
+// counted counts what passes through it.
+type counted struct {
+	w io.Writer
+	n int
+}
+
+func (c *counted) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += n
+	return n, err
 }
 
 // past reads a moment: how long ago, or when. "" is the zero time.

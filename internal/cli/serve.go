@@ -2,7 +2,6 @@ package cli
 
 import (
 	"io"
-	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -35,6 +34,12 @@ Exit codes
 			if s.commands.Serve == nil {
 				return later("serve")
 			}
+			if o.HTTPS != "" && o.Certs == "" {
+				return usage("--https %s: no certificates", o.HTTPS).WithHint("--certs names a folder of them")
+			}
+			if o.Certs != "" && o.HTTPS == "" {
+				o.HTTPS = "127.0.0.1:8443"
+			}
 			if o.Data == "" {
 				o.Data = s.dataFolder()
 			}
@@ -46,16 +51,12 @@ Exit codes
 			return s.commands.Serve(cmd.Context(), o)
 		},
 	}
-	plain, tls := ":80", ":443"
-	if os.Geteuid() != 0 {
-		plain, tls = ":8080", ":8443"
-	}
 	flags := cmd.Flags()
 	flags.StringVar(&o.Data, "data", "", "data `FOLDER`; else BELAY_DATA, else /var/lib/belay (ordinary users: ~/.local/state/belay)")
-	flags.StringVar(&o.HTTP, "http", plain, "`ADDRESS` for plain traffic to the apps")
-	flags.StringVar(&o.HTTPS, "https", tls, "`ADDRESS` for TLS traffic to the apps")
+	flags.StringVar(&o.HTTP, "http", "127.0.0.1:8080", "`ADDRESS` for plain traffic to the apps; :80 is open to the network")
+	flags.StringVar(&o.HTTPS, "https", "", "`ADDRESS` for TLS traffic to the apps, such as :443; needs --certs")
 	flags.StringVar(&o.Listen, "listen", "127.0.0.1:7070", "`ADDRESS` of the API over TCP, always with a token")
-	flags.StringVar(&o.Certs, "certs", "", "`FOLDER` with certificate files")
+	flags.StringVar(&o.Certs, "certs", "", "`FOLDER` with certificate files; TLS then listens at --https, else at 127.0.0.1:8443")
 	flags.BoolVar(&o.Demo, "demo", false, "accept times below their usual bounds, for trying things out")
 	return cmd
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/belay-cd/belay/internal/client"
@@ -122,7 +123,24 @@ func (s *session) ended(ctx context.Context, c *client.Client, d domain.Delivery
 			s.note("%s", ends(d.App+" is held: the next commit with another digest may pass", fmt.Sprintf("belay explain %d", d.Number), width-10))
 		}
 	}
+	if d.State == domain.FailedState {
+		s.note("more: %s", whereToLook(d))
+	}
 	return exit(exitOf(d.State))
+}
+
+// whereToLook names the command that shows what a red stage left behind.
+func whereToLook(d domain.Delivery) string {
+	for _, st := range d.Stages {
+		if st.State != domain.FailedState && st.State != domain.RolledBackState {
+			continue
+		}
+		if st.Name == domain.Build || st.Name == domain.Test {
+			return fmt.Sprintf("belay logs %d --stage %s", d.Number, strings.ReplaceAll(string(st.Name), " ", "-"))
+		}
+		break
+	}
+	return fmt.Sprintf("belay show %d --all; belay logs --role NAME prints what its instances wrote", d.Number)
 }
 
 // exitOf returns the exit code of a final state other than done.

@@ -105,7 +105,10 @@ func (s *Store) Delivery(ctx context.Context, app string, number int) (domain.De
 		return d, reading(err, "delivery of "+app)
 	}
 	d, err := document[domain.Delivery](ctx, s.readers, `SELECT document FROM deliveries WHERE app = ? AND number = ?`, app, number)
-	return d, missing(err, "delivery %s/%d", app, number)
+	if errors.Is(err, sql.ErrNoRows) {
+		return d, domain.Errorf(domain.NotFound, "%s has no delivery #%d", app, number).WithHint("belay show shows the newest")
+	}
+	return d, reading(err, "delivery of "+app)
 }
 
 // Deliveries lists the newest first, at most limit; 0 is all.
