@@ -50,14 +50,18 @@ func runAll(m *testing.M) (int, error) {
 	return code, nil
 }
 
-// buildAll builds the programs. BELAY_BINARY names one that is built already.
+// buildAll builds the programs. BELAY_BINARY and BELAY_NEWER name those that are built already.
 func buildAll(dir string) error {
 	binaries.belay, binaries.newer, binaries.app = filepath.Join(dir, "belay"), filepath.Join(dir, "newer"), filepath.Join(dir, "app")
-	for _, b := range []struct{ out, version, pkg string }{
-		{binaries.belay, "1.0.0", "../../cmd/belay"}, {binaries.newer, "1.1.0", "../../cmd/belay"}, {binaries.app, "", "./testdata/app"},
+	for _, b := range []struct{ out, version, pkg, given string }{
+		{binaries.belay, "1.0.0", "../../cmd/belay", os.Getenv("BELAY_BINARY")},
+		{binaries.newer, "1.1.0", "../../cmd/belay", os.Getenv("BELAY_NEWER")},
+		{binaries.app, "", "./testdata/app", ""},
 	} {
-		if given := os.Getenv("BELAY_BINARY"); given != "" && b.out == binaries.belay {
-			binaries.belay = given
+		if b.given != "" {
+			if err := os.Symlink(b.given, b.out); err != nil {
+				return err
+			}
 			continue
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
