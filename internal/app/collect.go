@@ -30,6 +30,34 @@ const (
 	tickRetry = 200 * time.Millisecond // after the proxy did not answer
 )
 
+// catchUpFor bounds how long a new process reads what the proxy counted while there was none.
+const catchUpFor = 3 * time.Second
+
+// catchUp reads what the proxy holds, so that guards which go on see what happened before.
+func (c *collector) catchUp(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, catchUpFor)
+	defer cancel()
+	boot := ""
+	for {
+		page, err := c.proxy.Ticks(ctx, boot, c.book.Last(boot), 0)
+		if err != nil || len(page.Ticks) == 0 {
+			return // the steady pull goes on from here
+		}
+		boot = page.Boot
+		c.keep(ctx, c.book.Add(page.Ticks...))
+	}
+}
+
+// keep stores ticks. An idle second is worth no write.
+func (c *collector) keep(ctx context.Context, fresh []measure.Tick) {
+	if len(fresh) == 0 || !served(fresh) {
+		return
+	}
+	if err := c.store.SaveTicks(ctx, fresh); err != nil && ctx.Err() == nil {
+		c.log.Error("store the ticks", "error", err)
+	}
+}
+
 // run pulls until ctx ends.
 func (c *collector) run(ctx context.Context) {
 	boot := ""
@@ -43,17 +71,11 @@ func (c *collector) run(ctx context.Context) {
 			continue
 		}
 		boot = page.Boot
-		fresh := c.book.Add(page.Ticks...)
-		if len(fresh) == 0 || !served(fresh) {
-			continue
-		}
-		if err := c.store.SaveTicks(ctx, fresh); err != nil && ctx.Err() == nil {
-			c.log.Error("store the ticks", "error", err)
-		}
+		c.keep(ctx, c.book.Add(page.Ticks...))
 	}
 }
 
-// served reports whether any of the ticks counted a request: an idle second is worth no write.
+// served reports whether any of the ticks counted a request.
 func served(ticks []measure.Tick) bool {
 	for _, t := range ticks {
 		if len(t.Series) > 0 {

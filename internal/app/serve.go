@@ -215,7 +215,9 @@ func (s *Server) openProxy(ctx context.Context) error {
 	}
 	go routesFollow(s.work, s.runner.Changes(s.work), s.router, s.log)
 	s.book = sample.NewBook()
-	go (&collector{proxy: s.proxy, book: s.book, store: s.store, log: s.log}).run(s.work)
+	pull := &collector{proxy: s.proxy, book: s.book, store: s.store, log: s.log}
+	pull.catchUp(ctx)
+	go pull.run(s.work)
 	s.samples = scrape.NewSamples(scrape.Limits{})
 	s.scraper = scrape.New(s.samples, config.MetricsEvery)
 	go s.scraper.Run(s.work)
