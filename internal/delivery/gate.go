@@ -16,6 +16,7 @@ func (r *run) gates(ctx context.Context) error {
 		name string
 		open func(context.Context) (string, error)
 	}{
+		{"newest", r.newestGate},
 		{"held", r.heldGate},
 		{"freeze", r.freezeGate},
 		{"staging", r.stagingGate},
@@ -39,9 +40,26 @@ func (r *run) gates(ctx context.Context) error {
 	return nil
 }
 
+// newestGate: once a newer delivery has passed Verify staging, an older one does not go before it or after it.
+func (r *run) newestGate(ctx context.Context) (string, error) {
+	list, err := r.s.ports.Store.Deliveries(ctx, r.d.App, lastDoneDepth)
+	if err != nil {
+		return "", err
+	}
+	for _, d := range list {
+		if d.Number > r.d.Number && len(d.Stages) > 3 && d.Stages[3].State == domain.DoneState {
+			return "", domain.Errorf(domain.Superseded, "superseded by #%d, which passed Verify staging before", d.Number)
+		}
+	}
+	return "it is the newest", nil
+}
+
 // heldGate: after a rollback no delivery that began before it enters production, and the release that was taken back does
 // not come again.
 func (r *run) heldGate(ctx context.Context) (string, error) {
+	if err := r.liftHold(ctx); err != nil { // the rollback may have ended after this delivery passed Verify staging
+		return "", err
+	}
 	h, err := r.s.ports.Store.Hold(ctx, r.d.App)
 	if err != nil || h == nil {
 		return "not held", err
@@ -85,11 +103,13 @@ func (r *run) liftHold(ctx context.Context) error {
 
 // hold stops what comes after a rollback of production.
 func (r *run) hold(ctx context.Context, cause error) error {
-	r.mu.Lock()
-	roll := r.rollouts[domain.Production]
-	r.mu.Unlock()
+	roll := r.rolloutIn(domain.Production)
 	if roll == nil {
 		return nil
+	}
+	since := *now()
+	if roll.Record.Ended != nil { // stored again after a crash it is not younger
+		since = *roll.Record.Ended
 	}
 	bad := roll.Next
 	bad.Workloads = nil
@@ -98,9 +118,13 @@ func (r *run) hold(ctx context.Context, cause error) error {
 		owner = "belay"
 	}
 	return r.s.ports.Store.SetHold(ctx, r.d.App, domain.Hold{
-		Reason: strings.TrimPrefix(cause.Error(), rolledBackPrefix), Owner: owner, Since: *now(), Delivery: r.d.Number, Bad: bad,
-		WayOut: fmt.Sprintf("ship another release: it lifts the hold when it passes Verify staging; or belay thaw --app %s --reason …", r.d.App),
+		Reason: strings.TrimPrefix(cause.Error(), rolledBackPrefix), Owner: owner, Since: since, Delivery: r.d.Number, Bad: bad,
+		WayOut: wayOut(r.d.App),
 	})
+}
+
+func wayOut(app string) string {
+	return fmt.Sprintf("ship another release: it lifts the hold when it passes Verify staging; or belay thaw --app %s --reason …", app)
 }
 
 // freezeEvery is how often a delivery that waits at a freeze looks again.
@@ -113,6 +137,14 @@ func (r *run) freezeGate(ctx context.Context) (string, error) {
 		f, err := r.s.frozen(ctx, r.d.App)
 		if err != nil {
 			return "", err
+		}
+		if shown { // what happens meanwhile counts
+			if _, err := r.newestGate(ctx); err != nil {
+				return "", err
+			}
+			if _, err := r.heldGate(ctx); err != nil {
+				return "", err
+			}
 		}
 		if f == nil {
 			if shown {

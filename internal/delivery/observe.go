@@ -207,18 +207,18 @@ func checkStage(env domain.Environment, traffic bool) domain.Stage {
 }
 
 // Lowered lets whoever asked for a rollback know that the traffic has moved.
-func (s *Service) Lowered(_ context.Context, roll *rollout.Rollout, moved time.Duration) {
+func (s *Service) Lowered(_ context.Context, roll *rollout.Rollout, _ time.Duration) {
 	r := s.owner(roll)
-	if r == nil || roll.Record.Environment != domain.Production {
+	if r == nil {
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	lowered := r.lowered[roll.Record.Environment]
 	select {
-	case <-r.lowered:
+	case <-lowered:
 	default:
-		r.moved = moved
-		close(r.lowered)
+		close(lowered)
 	}
 }
 
@@ -236,7 +236,12 @@ func (s *Service) RolledBack(ctx context.Context, roll *rollout.Rollout, b *roll
 	if r == nil {
 		return
 	}
-	if err := r.remember(ctx, "moved "+string(roll.Record.Environment), b.Moved); err != nil && !errors.Is(err, journal.ErrSuspended) {
+	name := "moved " + string(roll.Record.Environment)
+	var moved time.Duration
+	if known, err := r.recall(ctx, name, &moved); err == nil && known {
+		return
+	}
+	if err := r.remember(ctx, name, b.Moved); err != nil && !errors.Is(err, journal.ErrSuspended) {
 		s.options.Log.Error("keep the rollback's time", "rollout", roll.Record.ID, "error", err)
 	}
 }

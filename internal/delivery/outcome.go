@@ -37,7 +37,7 @@ func (r *run) traffic() *domain.Traffic {
 		defer r.mu.Unlock()
 		return r.d.Traffic
 	}
-	t := r.s.ports.Measurements.Traffic(roll)
+	t := r.s.ports.Measurements.Traffic(roll.View())
 	return &t
 }
 
@@ -122,7 +122,7 @@ func (r *run) outcome(ctx context.Context, state domain.DeliveryState, cause err
 	case domain.DoneState:
 		o.Sentence = fmt.Sprintf("done: %s serves production. %s of %s requests failed because of this delivery",
 			r.d.short(), thousands(o.FailedBecause), thousands(o.Requests))
-		return o, r.observed(ctx, roll)
+		return o, nil
 	case domain.RolledBackState:
 		return o, r.rolledBack(ctx, roll, t, cause, &o)
 	default:
@@ -134,16 +134,17 @@ func (r *run) outcome(ctx context.Context, state domain.DeliveryState, cause err
 	}
 }
 
-// observed refuses to call a delivery done whose release does not serve.
-func (r *run) observed(ctx context.Context, roll *rollout.Rollout) error {
+// serves says why a delivery whose stages are all done is not done: its release is not what is stable.
+func (r *run) serves(ctx context.Context) (why, err error) {
 	slot, err := r.s.ports.Store.Slot(ctx, r.d.App, domain.Production)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if slot.Stable != roll.Next.ID {
-		return fmt.Errorf("%s is not stable in production: %s is", roll.Next.ID, slot.Stable)
+	roll := r.rolloutIn(domain.Production)
+	if roll == nil || slot.Stable != roll.Next.ID {
+		return domain.Errorf(domain.Failed, "%s is not stable in production: %s is", r.d.short(), slot.Stable), nil
 	}
-	return nil
+	return nil, nil
 }
 
 func (r *run) endSentence(state domain.DeliveryState, cause error) string {

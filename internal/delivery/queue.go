@@ -3,6 +3,7 @@ package delivery
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -39,7 +40,7 @@ func newQueue(newest bool, key func(*run) string) *queue {
 
 // acquire waits for the place and returns how to give it back. While it waits, reason is shown.
 func (q *queue) acquire(ctx context.Context, r *run, reason string) (func(), error) {
-	w, holder := q.join(r)
+	w, holder := q.join(r, true)
 	free := func() { q.free(r) }
 	if holder == nil {
 		return free, nil
@@ -63,14 +64,15 @@ func (q *queue) acquire(ctx context.Context, r *run, reason string) (func(), err
 	}
 }
 
-// claim takes the place for a run that had it before the process was started again. It is called before any other joins.
-func (q *queue) claim(r *run) func() {
-	_, _ = q.join(r)
-	return func() { q.free(r) }
+// claim takes the place for a run that had it before the process was started again; false when another had it after that.
+// It is called before any other joins.
+func (q *queue) claim(r *run) (func(), bool) {
+	_, holder := q.join(r, false)
+	return func() { q.free(r) }, holder == nil
 }
 
 // join takes the place when it is free and returns nil, or waits behind the holder.
-func (q *queue) join(r *run) (*waiter, *run) {
+func (q *queue) join(r *run, wait bool) (*waiter, *run) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	p := q.places[q.key(r)]
@@ -79,14 +81,28 @@ func (q *queue) join(r *run) (*waiter, *run) {
 		return nil, nil
 	}
 	w := &waiter{run: r, ready: make(chan struct{}), gone: make(chan int, 1)}
-	if q.newest {
-		for _, older := range p.waiting {
-			older.gone <- r.d.Number
-		}
-		p.waiting = nil
+	if wait {
+		p.waiting = append(p.waiting, w)
 	}
-	p.waiting = append(p.waiting, w)
+	if wait && q.newest {
+		p.giveWay()
+	}
 	return w, p.holder
+}
+
+// giveWay ends the wait of each run that is older than one that waits or holds the place.
+func (p *place) giveWay() {
+	newest := p.holder.d.Number
+	for _, w := range p.waiting {
+		newest = max(newest, w.run.d.Number)
+	}
+	p.waiting = slices.DeleteFunc(p.waiting, func(w *waiter) bool {
+		if w.run.d.Number == newest {
+			return false
+		}
+		w.gone <- newest
+		return true
+	})
 }
 
 // free gives the place to the next in line.

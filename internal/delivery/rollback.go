@@ -3,6 +3,7 @@ package delivery
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -26,10 +27,18 @@ func (s *Service) Rollback(ctx context.Context, q RollbackRequest) (domain.Rollb
 	if q.Accepted.IsZero() {
 		q.Accepted = time.Now()
 	}
-	if r, roll := s.openRollout(q.App, q.Environment); roll != nil && q.To == "" {
-		return s.warm(ctx, q, r, roll)
+	if r, roll := s.openRollout(q.App, q.Environment); roll != nil && (q.To == "" || isRelease(roll.Stable, q.To)) {
+		res, err := s.warm(ctx, q, r, roll)
+		if !errors.Is(err, errSettled) {
+			return res, err
+		}
 	}
 	return s.cold(ctx, q)
+}
+
+// isRelease reports whether a release is the one that was named, by its id or by its commit.
+func isRelease(rel *domain.Release, name string) bool {
+	return rel != nil && (rel.ID == name || len(name) >= 7 && strings.HasPrefix(rel.Commit, name))
 }
 
 // openRollout finds the rollout that is open in an environment, and its run.
@@ -40,15 +49,15 @@ func (s *Service) openRollout(app string, env domain.Environment) (*run, *rollou
 		if r.d.App != app {
 			continue
 		}
-		r.mu.Lock()
-		roll := r.rollouts[env]
-		r.mu.Unlock()
-		if roll != nil && roll.Record.Ended == nil {
+		if roll := r.rolloutIn(env); roll != nil && roll.Open() {
 			return r, roll
 		}
 	}
 	return nil, nil
 }
+
+// errSettled says that next became stable before the wish to roll back reached its rollout.
+var errSettled = errors.New("next is stable")
 
 func (s *Service) warm(ctx context.Context, q RollbackRequest, r *run, roll *rollout.Rollout) (domain.RollbackResult, error) {
 	if roll.Stable == nil {
@@ -60,11 +69,17 @@ func (s *Service) warm(ctx context.Context, q RollbackRequest, r *run, roll *rol
 	if err := s.ports.Store.PutFact(ctx, f); err != nil {
 		s.options.Log.Error("store the wish to roll back", "delivery", r.d.Number, "error", err)
 	}
+	timeout := time.NewTimer(rollbackAnswer)
+	defer timeout.Stop()
 	select {
-	case <-r.lowered:
+	case <-r.lowered[q.Environment]:
+	case <-roll.Over():
+		if roll.View().Record.State == domain.RolloutDone {
+			return domain.RollbackResult{}, errSettled
+		}
 	case <-ctx.Done():
 		return domain.RollbackResult{}, context.Cause(ctx)
-	case <-time.After(rollbackAnswer):
+	case <-timeout.C:
 		return domain.RollbackResult{}, domain.Errorf(domain.Failed, "the rollback is not acknowledged after %s: it goes on", rollbackAnswer).
 			WithHint("belay show %d --follow", r.d.Number)
 	}
@@ -88,6 +103,9 @@ func (s *Service) observeLast(ctx context.Context, q RollbackRequest, release st
 
 // cold goes back after done: the target's instances start from what is local, are checked, and take all traffic.
 func (s *Service) cold(ctx context.Context, q RollbackRequest) (domain.RollbackResult, error) {
+	if err := s.stopRest(ctx, q); err != nil {
+		return domain.RollbackResult{}, err
+	}
 	slot, err := s.ports.Store.Slot(ctx, q.App, q.Environment)
 	if err != nil {
 		return domain.RollbackResult{}, err
@@ -105,7 +123,7 @@ func (s *Service) cold(ctx context.Context, q RollbackRequest) (domain.RollbackR
 	}
 	rec := domain.RolloutRecord{
 		ID: domain.NewID("rol_"), App: q.App, Environment: q.Environment, Stable: slot.Stable, Next: target.ID,
-		State: domain.RolloutOpen, Started: *now(), By: q.By, Reason: "",
+		State: domain.RolloutOpen, Started: *now(), By: q.By, Reason: q.Reason,
 	}
 	roll, err := s.dress(ctx, rec)
 	if err != nil {
@@ -120,8 +138,8 @@ func (s *Service) cold(ctx context.Context, q RollbackRequest) (domain.RollbackR
 		return domain.RollbackResult{}, err
 	}
 	if q.Environment == domain.Production {
-		if err := s.holdAfter(ctx, q, from); err != nil {
-			return domain.RollbackResult{}, err
+		if err := s.holdAfter(ctx, rec, from); err != nil { // the rollback does not wait for it; it is held again at its end
+			s.options.Log.Error("hold the app", "app", q.App, "error", err)
 		}
 	}
 	done := make(chan error, 1)
@@ -137,15 +155,48 @@ func (s *Service) cold(ctx context.Context, q RollbackRequest) (domain.RollbackR
 	return res, err
 }
 
-// holdAfter holds an app whose finished release was taken back.
-func (s *Service) holdAfter(ctx context.Context, q RollbackRequest, bad domain.Release) error {
-	bad.Workloads = nil
-	reason := q.Reason
-	if reason == "" {
-		reason = "rolled back by " + q.By
+// errTakenBack ends what is left to do of a delivery whose release is stable already: stable must not retire while somebody
+// goes back to it.
+var errTakenBack = errors.New("taken back after its end")
+
+// stopRest stops the retirement of the release that a cold rollback may go back to, and waits until it is still.
+func (s *Service) stopRest(ctx context.Context, q RollbackRequest) error {
+	s.mu.Lock()
+	var busy *run
+	for _, r := range s.runs {
+		roll := r.rolloutIn(q.Environment)
+		r.mu.Lock()
+		held := r.leases[q.Environment] != nil
+		r.mu.Unlock()
+		if r.d.App == q.App && roll != nil && held && roll.View().Record.State == domain.RolloutDone {
+			busy = r
+		}
 	}
-	return s.ports.Store.SetHold(ctx, q.App, domain.Hold{Reason: reason, Owner: q.By, Since: *now(), Delivery: bad.Delivery, Bad: bad,
-		WayOut: fmt.Sprintf("ship another release: it lifts the hold when it passes Verify staging; or belay thaw --app %s --reason …", q.App)})
+	s.mu.Unlock()
+	if busy == nil {
+		return nil
+	}
+	if q.Environment == domain.Staging {
+		return domain.Errorf(domain.Conflict, "#%d is still in staging", busy.d.Number).WithHint("belay show %d --follow, then again", busy.d.Number)
+	}
+	busy.halt(errTakenBack)
+	select {
+	case <-busy.over:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// holdAfter holds an app whose finished release was taken back.
+func (s *Service) holdAfter(ctx context.Context, rec domain.RolloutRecord, bad domain.Release) error {
+	bad.Workloads = nil
+	reason := rec.Reason
+	if reason == "" {
+		reason = "rolled back by " + rec.By
+	}
+	return s.ports.Store.SetHold(ctx, rec.App, domain.Hold{Reason: reason, Owner: rec.By, Since: rec.Started, Delivery: bad.Delivery, Bad: bad,
+		WayOut: wayOut(rec.App)})
 }
 
 // target is where to: the release before, or the one that was named.
@@ -185,18 +236,30 @@ func (s *Service) goBack(roll *rollout.Rollout, by string, done chan<- error) {
 	if roll.Record.Environment == domain.Staging {
 		deploy = domain.DeployStaging
 	}
+	asked := roll.Record
 	s.wg.Go(func() {
 		err := s.engine.Advance(s.life, roll, deploy)
 		s.mu.Lock()
 		delete(s.returns, roll.Record.ID)
 		s.mu.Unlock()
-		kind, data := "rollout.rolled_back", map[string]any{"sentence": "back on " + roll.Next.Short(), "to": roll.Next.Commit}
-		if err != nil {
-			kind, data = "rollout.page", map[string]any{"sentence": "the rollback failed: " + err.Error()}
+		if err == nil && asked.Environment == domain.Production && roll.Stable != nil {
+			if herr := s.holdAfter(s.life, asked, *roll.Stable); herr != nil {
+				s.options.Log.Error("hold the app", "app", asked.App, "error", herr)
+			}
 		}
-		s.emit(s.life, domain.Event{Type: kind, App: roll.Record.App, Environment: roll.Record.Environment, By: by, Data: data})
+		if s.life.Err() == nil { // a shutdown is no failure
+			s.tellReturn(roll, by, err)
+		}
 		done <- err
 	})
+}
+
+func (s *Service) tellReturn(roll *rollout.Rollout, by string, err error) {
+	kind, data := "rollout.rolled_back", map[string]any{"sentence": "back on " + roll.Next.Short(), "to": roll.Next.Commit}
+	if err != nil {
+		kind, data = "rollout.page", map[string]any{"sentence": "the rollback failed: " + err.Error()}
+	}
+	s.emit(s.life, domain.Event{Type: kind, App: roll.Record.App, Environment: roll.Record.Environment, By: by, Data: data})
 }
 
 // resumeReturn goes on with a way back that the last process left open.
@@ -205,8 +268,10 @@ func (s *Service) resumeReturn(ctx context.Context, rec domain.RolloutRecord) er
 	if err != nil {
 		return fmt.Errorf("rollout %s: %w", rec.ID, err)
 	}
-	done := make(chan error, 1)
-	s.goBack(roll, rec.By, done)
+	if rec.Delivery != 0 { // its delivery has an end, and nobody watches it
+		roll.Interrupt(fmt.Errorf("its delivery #%d ended without it", rec.Delivery))
+	}
+	s.goBack(roll, rec.By, make(chan error, 1))
 	return nil
 }
 

@@ -27,13 +27,14 @@ func (r *run) rollout(ctx context.Context, env domain.Environment) (*rollout.Rol
 	if err != nil {
 		return nil, err
 	}
-	id, err := journal.Do(ctx, r.journal(), string(env)+" rollout", func(ctx context.Context) (string, error) {
+	// From here on a cancel does not cut in: a rollout that is stored must be known to whoever takes it back.
+	id, err := journal.Do(r.life, r.journal(), string(env)+" rollout", func(ctx context.Context) (string, error) {
 		return r.open(ctx, env, next)
 	})
 	if err != nil {
 		return nil, err
 	}
-	roll, err := r.s.loadRollout(ctx, id)
+	roll, err := r.s.loadRollout(r.life, id)
 	if err != nil {
 		return nil, err
 	}
@@ -138,10 +139,14 @@ func (r *run) open(ctx context.Context, env domain.Environment, next string) (st
 func (r *run) showPlan(ctx context.Context, p rollout.Plan) {
 	r.update(ctx, func(d *domain.Delivery) {
 		for i := range d.Stages {
+			var steps []domain.StepRecord
 			for _, s := range p {
 				if s.Stage == d.Stages[i].Name {
-					d.Stages[i].Steps = append(d.Stages[i].Steps, stepRecord(s))
+					steps = append(steps, stepRecord(s))
 				}
+			}
+			if len(d.Stages[i].Steps) == 0 {
+				d.Stages[i].Steps = steps
 			}
 		}
 	})

@@ -3,6 +3,7 @@ package delivery
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -16,7 +17,10 @@ import (
 // run is one delivery while it goes through the stages in this process.
 type run struct {
 	s        *Service
+	life     context.Context         // of the process, or until a rollback after the end of the rollout stops the rest
+	halt     context.CancelCauseFunc // ends life
 	stop     context.CancelCauseFunc // ends it before production
+	over     chan struct{}           // closed when nothing of it runs any more
 	artifact Artifact
 	file     *config.File
 	settings settings
@@ -27,8 +31,7 @@ type run struct {
 	d        record
 	rollouts map[domain.Environment]*rollout.Rollout
 	leases   map[domain.Environment]func()
-	lowered  chan struct{} // closed when a rollback of production has moved the traffic
-	moved    time.Duration
+	lowered  map[domain.Environment]chan struct{} // closed when a rollback has moved the traffic
 }
 
 type record struct{ domain.Delivery }
@@ -53,6 +56,33 @@ func (r *run) recall(ctx context.Context, name string, v any) (bool, error) {
 	}
 	return true, json.Unmarshal(raw, v)
 }
+
+// begin reads what is stored of the delivery: its rollouts before all else, so that none is left alone. A store that does
+// not answer is asked again.
+func (r *run) begin() error {
+	for {
+		err := r.reload(r.s.life)
+		if err == nil {
+			err = r.load(r.s.life)
+		}
+		if err == nil {
+			err = r.s.wanted(r.s.life, r)
+		}
+		var known *domain.Error
+		if err == nil || errors.As(err, &known) {
+			return err
+		}
+		r.s.options.Log.Error("read the delivery", "delivery", r.d.Number, "error", err)
+		select {
+		case <-time.After(retryEvery):
+		case <-r.s.life.Done():
+			return context.Cause(r.s.life)
+		}
+	}
+}
+
+// retryEvery is the pause before the store is asked again.
+const retryEvery = time.Second
 
 // load reads what the delivery had fixed when it began: its file, and the limits that hold for it.
 func (r *run) load(ctx context.Context) error {
@@ -81,10 +111,8 @@ func (r *run) load(ctx context.Context) error {
 		d.Loosened = r.settings.Loosened
 		d.NotInForce = notInForce(r.file)
 	})
-	if _, err := r.recall(ctx, "artifact", &r.artifact); err != nil {
-		return err
-	}
-	return r.reload(ctx)
+	_, err = r.recall(ctx, "artifact", &r.artifact)
+	return err
 }
 
 // reload brings back the rollouts that an earlier life of the process began.
@@ -101,6 +129,7 @@ func (r *run) reload(ctx context.Context) error {
 		r.mu.Lock()
 		r.rollouts[rec.Environment] = roll
 		r.mu.Unlock()
+		r.showPlan(ctx, roll.Plan)
 	}
 	return nil
 }
@@ -206,8 +235,33 @@ func (r *run) release() {
 	}
 }
 
-// finish stores the end: computed from what was observed, in one sentence.
-func (r *run) finish(ctx context.Context, cause error) error {
+// finish stores the end, and tries until it is stored: a delivery without an end would wait for ever.
+func (r *run) finish(cause error) error {
+	ctx := context.WithoutCancel(r.s.life)
+	r.keeping.Wait()
+	for {
+		err := r.end(ctx, cause)
+		if err == nil {
+			return nil
+		}
+		r.s.options.Log.Error("store the end of the delivery", "delivery", r.d.Number, "error", err)
+		select {
+		case <-time.After(retryEvery):
+		case <-r.s.life.Done():
+			return context.Cause(r.s.life)
+		}
+	}
+}
+
+// end computes the end from what was observed, in one sentence, and stores it.
+func (r *run) end(ctx context.Context, cause error) error {
+	if cause == nil {
+		serves, err := r.serves(ctx)
+		if err != nil {
+			return err
+		}
+		cause = serves
+	}
 	state := domain.DoneState
 	if cause != nil {
 		state = endState(domain.CodeOf(cause))
@@ -217,15 +271,19 @@ func (r *run) finish(ctx context.Context, cause error) error {
 			return err
 		}
 	}
-	r.keeping.Wait()
 	outcome, err := r.outcome(ctx, state, cause)
 	if err != nil {
 		return err
 	}
 	traffic := r.traffic()
-	r.update(ctx, func(d *domain.Delivery) {
-		d.State, d.Wait, d.Outcome, d.Ended, d.Traffic = state, nil, &outcome, now(), traffic
-	})
+	d := r.snapshot()
+	d.State, d.Wait, d.Outcome, d.Ended, d.Traffic = state, nil, &outcome, now(), traffic
+	if err := r.s.ports.Store.SaveDelivery(ctx, d); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	r.d.Delivery = d
+	r.mu.Unlock()
 	r.event(ctx, domain.Event{Type: "delivery." + string(state), Data: map[string]any{"sentence": outcome.Sentence}})
 	return nil
 }

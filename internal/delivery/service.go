@@ -75,7 +75,8 @@ func New(p Ports, o Options) *Service {
 	return s
 }
 
-// Start goes on with every delivery and every rollback that the last process left open.
+// Start goes on with every delivery and every rollback that the last process left open. A delivery has its places again
+// before any other can join: first where its rollout is open, then where what is left of it has to be done.
 func (s *Service) Start(ctx context.Context) error {
 	open, err := s.ports.Store.OpenRollouts(ctx)
 	if err != nil {
@@ -85,30 +86,40 @@ func (s *Service) Start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	owned := map[string]bool{}
+	runs := map[string]*run{}
 	for _, d := range active {
-		owned[d.App+"/"+itoa(d.Number)] = true
+		runs[d.App+"/"+itoa(d.Number)] = s.newRun(d)
 	}
 	for _, rec := range open {
-		if rec.Delivery == 0 || !owned[rec.App+"/"+itoa(rec.Delivery)] {
-			if err := s.resumeReturn(ctx, rec); err != nil {
-				return err
-			}
+		if r := runs[rec.App+"/"+itoa(rec.Delivery)]; r != nil {
+			s.claim(r, rec.Environment)
+		} else if err := s.resumeReturn(ctx, rec); err != nil {
+			s.options.Log.Error("go on with a rollout", "rollout", rec.ID, "error", err)
 		}
 	}
-	runs := make([]*run, len(active))
-	for i, d := range active {
-		runs[i] = s.newRun(d)
-		for _, rec := range open {
-			if rec.App == d.App && rec.Delivery == d.Number {
-				runs[i].leases[rec.Environment] = s.environments[rec.Environment].claim(runs[i])
-			}
+	for _, d := range active {
+		past, err := s.ports.Store.RolloutsOf(ctx, d.App, d.Number)
+		if err != nil {
+			return err
+		}
+		for _, rec := range past {
+			s.claim(runs[d.App+"/"+itoa(d.Number)], rec.Environment)
 		}
 	}
-	for _, r := range runs {
-		s.launch(r)
+	for _, d := range active {
+		s.launch(runs[d.App+"/"+itoa(d.Number)])
 	}
 	return nil
+}
+
+// claim gives a run its place in an environment, unless another has it.
+func (s *Service) claim(r *run, env domain.Environment) {
+	if r.leases[env] != nil {
+		return
+	}
+	if leave, ok := s.environments[env].claim(r); ok {
+		r.leases[env] = leave
+	}
 }
 
 // Stop ends the work of this process. Deliveries go on at the next start.
@@ -127,17 +138,16 @@ func (s *Service) Stop(ctx context.Context) error {
 // launch runs a delivery in the background.
 func (s *Service) launch(r *run) {
 	d := r.snapshot()
-	ctx, stop := context.WithCancelCause(s.life)
+	r.life, r.halt = context.WithCancelCause(s.life)
+	ctx, stop := context.WithCancelCause(r.life)
 	r.stop = stop
 	s.mu.Lock()
 	s.runs[d.ID] = r
 	s.mu.Unlock()
 	s.wg.Go(func() {
-		defer stop(nil)
+		defer close(r.over)
+		defer r.halt(nil)
 		defer s.contain(d)
-		if err := s.wanted(ctx, r); err != nil {
-			s.options.Log.Error("read what was wanted", "delivery", d.Number, "error", err)
-		}
 		err := r.deliver(ctx)
 		if err != nil && !errors.Is(err, journal.ErrSuspended) {
 			s.options.Log.Error("delivery ended without an end", "app", d.App, "delivery", d.Number, "error", err)
@@ -164,7 +174,7 @@ func (s *Service) wanted(ctx context.Context, r *run) error {
 	}
 	for _, f := range facts {
 		if f.Kind == "cancel" {
-			r.cancel(wish(f))
+			_ = r.cancel(wish(f)) // too late is too late after a restart, too
 		}
 	}
 	return nil
@@ -173,7 +183,8 @@ func (s *Service) wanted(ctx context.Context, r *run) error {
 func (s *Service) newRun(d domain.Delivery) *run {
 	return &run{
 		s: s, d: record{d}, rollouts: map[domain.Environment]*rollout.Rollout{}, leases: map[domain.Environment]func(){},
-		lowered: make(chan struct{}), stop: func(error) {},
+		lowered: map[domain.Environment]chan struct{}{domain.Staging: make(chan struct{}), domain.Production: make(chan struct{})},
+		life:    s.life, halt: func(error) {}, stop: func(error) {}, over: make(chan struct{}),
 	}
 }
 
@@ -264,32 +275,49 @@ func (s *Service) Cancel(ctx context.Context, app string, number int, by, reason
 	if d.State.Final() {
 		return d, domain.Errorf(domain.Refused, "#%d has ended: %s", d.Number, d.State)
 	}
+	r := s.find(app, d.Number)
+	if r != nil && r.settled() {
+		return d, tooLate(d.Number)
+	}
 	f := domain.Fact{App: app, Delivery: d.Number, Kind: "cancel", By: by, Reason: reason, At: *now()}
 	if err := s.ports.Store.PutFact(ctx, f); err != nil {
 		return d, err
 	}
-	if r := s.find(app, d.Number); r != nil {
-		r.cancel(wish(f))
+	if r != nil {
+		if err := r.cancel(wish(f)); err != nil {
+			return d, err
+		}
 	}
 	return s.ports.Store.Delivery(ctx, app, d.Number)
 }
 
-// cancel interrupts whatever the run does: an open rollout goes back, anything else just ends.
-func (r *run) cancel(cause error) {
-	r.mu.Lock()
-	var open []*rollout.Rollout
-	for _, roll := range r.rollouts {
-		if roll.Record.Ended == nil {
-			open = append(open, roll)
+func tooLate(number int) error {
+	return domain.Errorf(domain.Refused, "#%d is past the point of no return: its release is stable in production", number).
+		WithHint("belay rollback goes back to the release before")
+}
+
+// settled reports whether the release of the run is stable in production, or was taken back.
+func (r *run) settled() bool {
+	roll := r.rolloutIn(domain.Production)
+	return roll != nil && !roll.Open()
+}
+
+// cancel interrupts whatever the run does: an open rollout goes back, anything before it just ends.
+func (r *run) cancel(cause error) error {
+	if r.settled() {
+		return tooLate(r.d.Number)
+	}
+	open := false
+	for _, env := range domain.Environments {
+		if roll := r.rolloutIn(env); roll != nil && roll.Open() {
+			roll.Interrupt(cause)
+			open = true
 		}
 	}
-	r.mu.Unlock()
-	for _, roll := range open {
-		roll.Interrupt(cause)
-	}
-	if len(open) == 0 {
+	if !open {
 		r.stop(cause)
 	}
+	return nil
 }
 
 // Have lists the commits that the server holds.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"time"
 
 	"github.com/belay-cd/belay/internal/domain"
@@ -43,18 +44,35 @@ func newStages() []domain.StageRecord {
 	return rows
 }
 
-// deliver runs every stage in order and stores how the delivery ended. It returns without an end only when the process
-// shuts down.
+// deliver runs every stage in order, takes back what is still open, and stores how the delivery ended. It returns without
+// an end only when the process shuts down: whatever fails then is no outcome.
 func (r *run) deliver(ctx context.Context) error {
 	defer r.release()
-	err := r.load(ctx)
+	err := r.begin()
 	for i := 0; err == nil && i < len(Stages); i++ {
 		err = r.stage(ctx, i)
 	}
-	if errors.Is(err, journal.ErrSuspended) {
-		return err
+	err = r.takeBack(err)
+	if r.s.life.Err() != nil {
+		return context.Cause(r.s.life)
 	}
-	return r.finish(context.WithoutCancel(ctx), err)
+	return r.finish(err)
+}
+
+// takeBack makes sure that no delivery ends while a rollout of its own is open: nobody would watch it any more.
+func (r *run) takeBack(cause error) error {
+	for _, env := range domain.Environments {
+		roll := r.rolloutIn(env)
+		if cause == nil || roll == nil || !roll.Open() || r.s.life.Err() != nil {
+			continue
+		}
+		err := r.s.engine.Revert(r.s.life, roll, cause)
+		var back *rollout.RolledBack
+		if errors.As(err, &back) {
+			cause = r.explainRollback(roll, back)
+		}
+	}
+	return cause
 }
 
 // stage runs one row once.
@@ -70,10 +88,16 @@ func (r *run) stage(ctx context.Context, i int) error {
 			}
 		})
 		r.event(ctx, domain.Event{Type: "stage.started", Stage: s.Name})
-		return s.Run(r, ctx)
+		return r.contained(ctx, s)
 	})
-	if errors.Is(err, journal.ErrSuspended) {
-		return err
+	if err != nil && r.s.life.Err() != nil {
+		return context.Cause(r.s.life)
+	}
+	if errors.Is(err, errTakenBack) {
+		summary, err = "done, and taken back while stable retired", nil
+	}
+	if s.Name == domain.VerifyStaging {
+		r.leave(domain.Staging)
 	}
 	state, kind := domain.DoneState, "stage.done"
 	if err != nil {
@@ -82,16 +106,31 @@ func (r *run) stage(ctx context.Context, i int) error {
 			state = domain.RolledBackState
 		}
 	}
+	told := false
 	r.update(ctx, func(d *domain.Delivery) {
 		d.Wait = nil
 		row := &d.Stages[i]
+		told = row.State == state && row.Ended != nil // by an earlier life of the process
 		row.State, row.Summary = state, summary
 		if row.Ended == nil {
 			row.Ended = now()
 		}
 	})
-	r.event(ctx, domain.Event{Type: kind, Stage: s.Name, Data: map[string]any{"summary": summary}})
+	if !told {
+		r.event(ctx, domain.Event{Type: kind, Stage: s.Name, Data: map[string]any{"summary": summary}})
+	}
 	return err
+}
+
+// contained turns a defect in a stage into its failure, so that what the delivery has open is taken back.
+func (r *run) contained(ctx context.Context, s Stage) (summary string, err error) {
+	defer func() {
+		if why := recover(); why != nil {
+			r.s.options.Log.Error("a defect stopped a stage", "delivery", r.d.Number, "stage", s.Name, "why", why, "stack", string(debug.Stack()))
+			err = domain.Errorf(domain.Failed, "a defect of the server stopped %s: %v", s.Name, why)
+		}
+	}()
+	return s.Run(r, ctx)
 }
 
 func (r *run) build(ctx context.Context) (string, error) {
@@ -196,7 +235,6 @@ func (r *run) verifyStaging(ctx context.Context) (string, error) {
 	if err := r.advance(ctx, domain.Staging, domain.VerifyStaging); err != nil {
 		return "", err
 	}
-	r.leave(domain.Staging)
 	if err := r.liftHold(ctx); err != nil {
 		return "", err
 	}
@@ -207,8 +245,10 @@ func (r *run) deployProduction(ctx context.Context) (string, error) {
 	if err := r.enter(ctx, domain.Production); err != nil {
 		return "", err
 	}
-	if err := r.gates(ctx); err != nil {
-		return "", err
+	if r.rolloutIn(domain.Production) == nil { // what is open already must be watched, whatever a gate would say now
+		if err := r.gates(ctx); err != nil {
+			return "", err
+		}
 	}
 	if err := r.advance(ctx, domain.Production, domain.DeployProduction); err != nil {
 		return "", err
@@ -242,7 +282,10 @@ func (r *run) advance(ctx context.Context, env domain.Environment, stage domain.
 	if err := r.obey(ctx, roll); err != nil {
 		return err
 	}
-	err = r.s.engine.Advance(ctx, roll, stage)
+	if ctx.Err() != nil { // it was cancelled while the rollout was opened
+		roll.Interrupt(context.Cause(ctx))
+	}
+	err = r.s.engine.Advance(r.life, roll, stage)
 	var back *rollout.RolledBack
 	if !errors.As(err, &back) {
 		return err
@@ -253,13 +296,14 @@ func (r *run) advance(ctx context.Context, env domain.Environment, stage domain.
 // explainRollback turns the end of a rollout into the end of the stage.
 func (r *run) explainRollback(roll *rollout.Rollout, back *rollout.RolledBack) error {
 	cause := back.Cause
-	if code := domain.CodeOf(cause); code == domain.Rejected && roll.Record.Environment == domain.Staging {
-		return cause
-	}
+	production := roll.Record.Environment == domain.Production
+	code := domain.CodeOf(cause)
 	switch {
+	case code == domain.Rejected && !(production && back.Shifted):
+		return cause
 	case back.Left:
 		return domain.Errorf(domain.Failed, "%w: the first delivery has nothing to go back to, traffic stays on %s", cause, r.d.short())
-	case roll.Record.Environment == domain.Production && back.Shifted:
+	case production && (back.Shifted || code == domain.RolledBack):
 		return &domain.Error{Code: domain.RolledBack, Message: rolledBackPrefix + cause.Error(), Hint: domain.HintOf(cause), Cause: cause}
 	default:
 		return &domain.Error{Code: domain.Failed, Message: cause.Error(), Hint: domain.HintOf(cause), Cause: cause}

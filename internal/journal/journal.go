@@ -66,18 +66,18 @@ type record struct {
 }
 
 // Do runs f once and remembers what it returned, also that it failed. What is interrupted (ctx ended while f ran) has no
-// outcome and runs again next time.
+// outcome and runs again next time; the error is then the cause of ctx, whatever f made of it.
 func Do[T any](ctx context.Context, r Run, name string, f func(context.Context) (T, error)) (T, error) {
 	var value T
 	raw, found, err := r.Store.Lookup(ctx, r.ID, name)
-	if err != nil {
-		return value, fmt.Errorf("journal: %s: %w", name, err)
-	}
-	if found {
+	if err == nil && found {
 		return restore[T](raw)
 	}
-	if ctx.Err() != nil {
+	if ctx.Err() != nil { // a store whose caller is gone fails: that is no outcome either
 		return value, context.Cause(ctx)
+	}
+	if err != nil {
+		return value, fmt.Errorf("journal: %s: %w", name, err)
 	}
 	value, err = f(ctx)
 	if err != nil && ctx.Err() != nil {
@@ -93,7 +93,11 @@ func Do[T any](ctx context.Context, r Run, name string, f func(context.Context) 
 		return value, fmt.Errorf("journal: %s: %w", name, err)
 	}
 	if err := r.Store.Save(context.WithoutCancel(ctx), r.ID, name, raw); err != nil {
-		return value, fmt.Errorf("journal: %s: %w", name, err)
+		err = fmt.Errorf("journal: %s: %w", name, err)
+		if rec.Failure != nil { // why the step failed counts more than that it could not be written down
+			err = errors.Join(rec.Failure, err)
+		}
+		return value, err
 	}
 	if rec.Failure != nil {
 		return value, rec.Failure
