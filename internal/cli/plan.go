@@ -4,6 +4,7 @@ import (
 	"context"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -98,6 +99,12 @@ func (s *session) wrongFile(folder string, findings []config.Finding) error {
 		prefix = folder + "/"
 	}
 	s.annotate(prefix, findings)
+	if s.above { // the name alone would not say which file is meant
+		findings = slices.Clone(findings)
+		for i := range findings {
+			findings[i].File = prefix + findings[i].File
+		}
+	}
 	if err := config.Format(s.stdio.Err, findings, s.coloured(s.stdio.Err)); err != nil {
 		return err
 	}

@@ -31,6 +31,7 @@ type session struct {
 	dir, app, server string
 	json, quiet      bool
 	began            bool // the command line was understood
+	above            bool // the command runs above the folder that is meant
 }
 
 // begin checks the global flags.
@@ -83,8 +84,11 @@ func (s *session) project() (project, error) {
 	}
 }
 
+// errMissing is within the error of a folder without belay.yaml.
+var errMissing = errors.New("or above it")
+
 func errNoFile(dir string) error {
-	return usage("no %s in %s or above it", config.FileName, dir).WithHint("belay init writes one; or name the app with --app")
+	return usage("no %s in %s %w", config.FileName, dir, errMissing).WithHint("belay init writes one; or name the app with --app")
 }
 
 // appName returns the app that is meant: --app, else that of belay.yaml.

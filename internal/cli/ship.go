@@ -35,6 +35,8 @@ func shipCommand(s *session) *cobra.Command {
 		Use: "ship [REF]", Short: "Deliver a commit through all seven stages", Args: atMost(1),
 		Long: `ship hands the commit REF (HEAD) to the server and shows its way to production. A tree with changes that no commit
 holds is refused. All seven stages run, for everybody; ctrl-c leaves, the delivery goes on.
+Where no belay.yaml stands in the folder or above it, each app below is delivered whose inputs changed since its newest
+delivery.
 In CI use --until verify-production: the hour of Monitor then costs no runner.
 
 Exit codes
@@ -61,6 +63,13 @@ func (o shipOptions) run(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
+	list, err := o.several(ctx, s)
+	if err != nil {
+		return err
+	}
+	if len(list) > 0 {
+		return o.shipSeveral(ctx, s, list, until)
+	}
 	sub, dir, err := o.prepare(ctx, s)
 	if err != nil {
 		return err
@@ -77,6 +86,12 @@ func (o shipOptions) run(ctx context.Context, s *session) error {
 	if !o.detach {
 		return s.follow(ctx, c, d, watching{until: until})
 	}
+	return s.handedOver(d)
+}
+
+// handedOver ends ship with --detach.
+func (s *session) handedOver(d domain.Delivery) error {
+	var err error
 	if s.json {
 		err = s.document(d)
 	} else {

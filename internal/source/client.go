@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/belay-cd/belay/internal/domain"
@@ -238,4 +240,21 @@ func (s *stream) finish(cancelled bool) {
 func (s *stream) Close() error {
 	s.finish(true)
 	return s.err
+}
+
+// Folders returns the folders of a commit that hold a file of this name, from the top of the repository, sorted; "" is the
+// top itself.
+func Folders(ctx context.Context, dir, sha, name string) ([]string, error) {
+	out, err := user(dir).run(ctx, "ls-tree", "-r", "-z", "--name-only", "--full-tree", sha)
+	if err != nil {
+		return nil, err
+	}
+	var folders []string
+	for file := range strings.SplitSeq(out, "\x00") {
+		if path.Base(file) == name {
+			folders = append(folders, strings.TrimSuffix(strings.TrimSuffix(file, name), "/"))
+		}
+	}
+	slices.Sort(folders)
+	return folders, nil
 }

@@ -1,0 +1,129 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/belay-cd/belay/internal/client"
+	"github.com/belay-cd/belay/internal/config"
+	"github.com/belay-cd/belay/internal/domain"
+	"github.com/belay-cd/belay/internal/source"
+)
+
+// candidate is one app of a repository of several: a session in its folder, and what would be handed over.
+type candidate struct {
+	s   *session
+	sub client.Submission
+	dir string // of the app, absolute
+	// root is the top of the repository, absolute.
+	root string
+}
+
+// several lists the apps below a folder that belongs to none; it is empty in an app's folder, and where there are no apps.
+func (o shipOptions) several(ctx context.Context, s *session) ([]candidate, error) {
+	if _, err := s.project(); s.app != "" || !errors.Is(err, errMissing) {
+		return nil, nil
+	}
+	root, folder, err := place(ctx, s.dir)
+	if err != nil {
+		return nil, nil //nolint:nilerr // no repository: that there is no file is what matters
+	}
+	commit, err := source.Ref(ctx, s.dir, o.ref)
+	if err != nil {
+		return nil, nothingShipped(err)
+	}
+	folders, err := source.Folders(ctx, root, commit.SHA, config.FileName)
+	if err != nil {
+		return nil, err
+	}
+	var list []candidate
+	names := map[string]string{}
+	for _, f := range folders {
+		if rel, err := filepath.Rel(folder, f); err != nil || !filepath.IsLocal(rel) {
+			continue
+		}
+		one := *s
+		one.above = true
+		one.dir = filepath.Join(root, filepath.FromSlash(f))
+		sub, dir, err := o.prepare(ctx, &one)
+		if err != nil {
+			return nil, err
+		}
+		if other, taken := names[sub.App]; taken {
+			return nil, usage("nothing shipped: %s and %s both name the app %s", filepath.Join(other, config.FileName),
+				filepath.Join(f, config.FileName), sub.App).WithHint("each app has a name of its own")
+		}
+		names[sub.App] = f
+		list = append(list, candidate{&one, sub, dir, root})
+	}
+	return list, nil
+}
+
+// shipSeveral delivers each app whose inputs changed since its newest delivery, one delivery each. All are handed over before
+// the first is followed. The first end that is not good is the end of the command.
+func (o shipOptions) shipSeveral(ctx context.Context, s *session, list []candidate, until domain.Stage) error {
+	c, err := s.connect()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	var deliveries []domain.Delivery
+	for _, one := range list {
+		if number := o.unchanged(ctx, c, one); number != 0 {
+			s.note("%s: nothing that it is made of changed since #%d", one.sub.App, number)
+			continue
+		}
+		d, err := one.s.handOver(ctx, c, one.sub, one.dir)
+		if err != nil {
+			return err
+		}
+		deliveries = append(deliveries, d)
+	}
+	var first error
+	for _, d := range deliveries {
+		if o.detach {
+			err = s.handedOver(d)
+		} else {
+			err = s.follow(ctx, c, d, watching{until: until})
+		}
+		if ctx.Err() != nil {
+			return err
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+// unchanged returns the newest delivery of an app when it needs no other: its inputs are the same, and it did not fail.
+func (o shipOptions) unchanged(ctx context.Context, c *client.Client, one candidate) int {
+	newest, err := c.Delivery(ctx, one.sub.App, client.Newest)
+	if err != nil || newest.State.Final() && newest.State != domain.DoneState {
+		return 0
+	}
+	changed, err := source.Changed(ctx, filepath.Join(one.root, ".git"), newest.Commit, one.sub.Commit)
+	if err != nil { // the commit is of a history that is not here
+		return 0
+	}
+	inputs := []config.Path{"."}
+	if file, _, err := config.Load(one.dir, serverBounds); err == nil && file != nil && len(file.Inputs) > 0 {
+		inputs = file.Inputs
+	}
+	for _, name := range changed {
+		for _, in := range inputs {
+			if below(name, path.Join(one.sub.Folder, string(in))) {
+				return 0
+			}
+		}
+	}
+	return newest.Number
+}
+
+// below reports whether a path is a folder, or in it.
+func below(name, folder string) bool {
+	return folder == "." || name == folder || strings.HasPrefix(name, folder+"/")
+}
