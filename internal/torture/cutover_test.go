@@ -16,7 +16,7 @@ func TestCutoversFailNoRequest(t *testing.T) {
 	for n := range cutovers {
 		began := time.Now()
 		d := w.deliver(fmt.Sprintf("release-%d", n), "", domain.DoneState)
-		t.Logf("delivery #%d took %s", d.Number, time.Since(began).Round(time.Millisecond))
+		t.Logf("delivery #%d took %s: %s", d.Number, time.Since(began).Round(time.Millisecond), describe(d))
 		if d.Outcome.FailedBecause != 0 {
 			t.Errorf("it says of itself: %s", d.Outcome.Sentence)
 		}

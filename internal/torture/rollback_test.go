@@ -179,6 +179,7 @@ func TestRollbackWithAFullDisk(t *testing.T) {
 	w.commit("bad", "")
 	number := w.ship()
 	r := w.awaitRoute("next has the traffic", onNext)
+	w.awaitStage(number, domain.Monitor)
 	fill(t, filepath.Join(data, "data", "volumes", "fill"))
 	w.rollBack("the disk is full", r, tr)
 	if err := os.Remove(filepath.Join(data, "data", "volumes", "fill")); err != nil {

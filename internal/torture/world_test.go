@@ -240,6 +240,9 @@ func describe(d domain.Delivery) string {
 			continue
 		}
 		fmt.Fprintf(&b, "\n  %s %s %s", s.Name, s.State, s.Summary)
+		if s.Started != nil && s.Ended != nil {
+			fmt.Fprintf(&b, " (%s)", s.Ended.Sub(*s.Started).Round(time.Millisecond))
+		}
 		for _, step := range s.Steps {
 			if step.State != domain.DoneState {
 				fmt.Fprintf(&b, "\n    %s %s %s %s %s", step.Verb, step.Release, step.Instance, step.State, step.Message)
