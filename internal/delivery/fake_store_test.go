@@ -3,7 +3,6 @@ package delivery
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"slices"
 	"sync"
 
@@ -102,7 +101,6 @@ func (s storeOf) CreateDelivery(ctx context.Context, d domain.Delivery, key stri
 				d.Number = max(d.Number, other.Number+1)
 			}
 		}
-		d.ID = fmt.Sprintf("dly_%s_%d", d.App, d.Number)
 		s.keys[d.App+key] = len(s.deliveries)
 		s.deliveries = append(s.deliveries, deep(d))
 		stored, created = deep(d), true
@@ -124,16 +122,17 @@ func (s storeOf) SaveDelivery(ctx context.Context, d domain.Delivery) error {
 }
 
 func (s storeOf) Delivery(ctx context.Context, app string, number int) (domain.Delivery, error) {
-	list, err := s.Deliveries(ctx, app, 0)
-	for _, d := range list {
-		if number == 0 || d.Number == number {
-			return d, nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if ctx.Err() != nil {
+		return domain.Delivery{}, ctx.Err()
+	}
+	for _, d := range slices.Backward(s.deliveries) {
+		if d.App == app && (number == 0 || d.Number == number) {
+			return deep(d), nil
 		}
 	}
-	if err == nil {
-		err = domain.Errorf(domain.NotFound, "delivery %s/%d: not found", app, number)
-	}
-	return domain.Delivery{}, err
+	return domain.Delivery{}, domain.Errorf(domain.NotFound, "delivery %s/%d: not found", app, number)
 }
 
 func (s storeOf) Deliveries(ctx context.Context, app string, limit int) ([]domain.Delivery, error) {

@@ -195,12 +195,24 @@ func (w *world) await(number int) domain.Delivery {
 			w.begin()
 		case <-time.After(time.Second):
 		}
-		if d := w.stored(number); d.State.Final() && w.life.s.find("shop", number) == nil {
-			return d
+		if w.final(number) && w.life.s.find("shop", number) == nil {
+			return w.stored(number)
 		}
 	}
 	w.t.Fatalf("#%d does not end: %s", number, w.describe())
 	return domain.Delivery{}
+}
+
+// final reports whether a delivery has an end.
+func (w *world) final(number int) bool {
+	w.disk.mu.Lock()
+	defer w.disk.mu.Unlock()
+	for i := range w.disk.deliveries {
+		if w.disk.deliveries[i].Number == number {
+			return w.disk.deliveries[i].State.Final()
+		}
+	}
+	return false
 }
 
 // until waits until something holds.

@@ -234,14 +234,16 @@ func (s *Service) Ship(ctx context.Context, in Submission) (domain.Delivery, err
 	if err := s.ports.Store.EnsureApp(ctx, in.App, commit.Repository+":"+in.Folder); err != nil {
 		return domain.Delivery{}, err
 	}
+	// The file comes first: a delivery that is stored can always begin.
+	id := domain.NewID("dly_")
+	if err := s.newRun(domain.Delivery{ID: id}).remember(ctx, "file", storedFile{Name: name, Text: string(text)}); err != nil {
+		return domain.Delivery{}, err
+	}
 	d, created, err := s.ports.Store.CreateDelivery(ctx, domain.Delivery{
-		App: in.App, Commit: commit.SHA, Subject: commit.Subject, Author: commit.Author, ShippedBy: in.By, Folder: in.Folder,
+		ID: id, App: in.App, Commit: commit.SHA, Subject: commit.Subject, Author: commit.Author, ShippedBy: in.By, Folder: in.Folder,
 		State: domain.Queued, Created: *now(), Stages: newStages(), Loosened: []string{},
 	}, in.Key)
 	if err != nil || !created {
-		return d, err
-	}
-	if err := s.newRun(d).remember(ctx, "file", storedFile{Name: name, Text: string(text)}); err != nil {
 		return d, err
 	}
 	if s.options.URL != "" {

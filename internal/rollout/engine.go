@@ -204,7 +204,7 @@ func (e *Engine) step(ctx context.Context, r *Rollout, i int) error {
 			err = context.Cause(limited)
 		}
 		e.lowerBefore(ctx, r, i, err)
-		if ctx.Err() == nil { // an interrupted step has no outcome
+		if err == nil || ctx.Err() == nil { // an interrupted step has no outcome
 			p = Progress{State: domain.DoneState, At: time.Now().UTC()}
 			if err != nil {
 				p.State, p.Message, p.By = domain.FailedState, err.Error(), askedBy(err)
@@ -222,6 +222,7 @@ func (e *Engine) lowerBefore(ctx context.Context, r *Rollout, i int, err error) 
 		return
 	}
 	_, _ = e.lower(context.WithoutCancel(ctx), r)
+	_ = e.recordCause(ctx, r, err)
 }
 
 // guarded runs the effect of a step with the guard beside it, while next has traffic. The end of a bake and a breach in
