@@ -99,8 +99,8 @@ func (w *world) killOne(dice *rand.Rand, what string) (death, bool) {
 		var candidates []instance
 		r, err := w.route()
 		for _, i := range instances(w.data) {
-			calm := err == nil && i.env == string(domain.Production) && r.Rollout == "" && r.Stable != nil && i.release == r.Stable.Release
-			if what == "shim" || calm {
+			serves := err == nil && (onStable(r) && i.release == r.Stable.Release || onNext(r) && i.release == r.Next.Release)
+			if what == "shim" || serves {
 				candidates = append(candidates, i)
 			}
 		}

@@ -43,7 +43,13 @@ func loadMain(args []string) int {
 	for n := range 4 {
 		wg.Go(func() { (&visitor{load: l, number: n, stream: true}).stay(stop, 100*time.Millisecond) })
 	}
-	wg.Wait()
+	<-stop
+	done := make(chan struct{})
+	go func() { wg.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(3 * time.Second / 2): // only long streams are open
+	}
 	return 0
 }
 
@@ -244,12 +250,7 @@ func (w *world) startTraffic(rate int) *traffic {
 // stop ends the client after the requests that are open, but for long streams, and returns all that it saw.
 func (tr *traffic) stop() []request {
 	_ = tr.input.Close()
-	select {
-	case <-tr.ended:
-	case <-time.After(3 * time.Second):
-		_ = tr.cmd.Process.Kill() // only long streams are open
-		<-tr.ended
-	}
+	<-tr.ended
 	return tr.sofar()
 }
 

@@ -36,7 +36,7 @@ test:
     run: ./app
     hosts: { staging: [staging.torture.localhost], production: [torture.localhost] }
     probe: { http: /healthz, every: 1s, timeout: 900ms }
-    drain: 3s
+    drain: 1s
 verify:
   error_rate: 20%%
   latency: +2000%%
