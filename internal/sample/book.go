@@ -14,7 +14,7 @@ import (
 // kept is how many ticks stay in memory: three hours of seconds.
 const kept = 3 * 60 * 60
 
-// Book holds ticks in the order of their numbers. It is safe for concurrent use.
+// Book holds the totals of ticks in the order of their numbers. It is safe for concurrent use.
 type Book struct {
 	mu    sync.RWMutex
 	ticks []measure.Tick
@@ -24,7 +24,7 @@ type Book struct {
 // NewBook makes an empty book.
 func NewBook() *Book { return &Book{last: map[string]int64{}} }
 
-// Add appends ticks; one that is known already is dropped by its number. It returns those that were new.
+// Add appends ticks; one that is known already is dropped by its number. It returns those that were new, whole.
 func (b *Book) Add(ticks ...measure.Tick) []measure.Tick {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -34,8 +34,9 @@ func (b *Book) Add(ticks ...measure.Tick) []measure.Tick {
 			continue
 		}
 		b.last[t.Boot] = t.N
-		b.ticks = append(b.ticks, t)
 		added = append(added, t)
+		t.Series = totals(t.Series)
+		b.ticks = append(b.ticks, t)
 	}
 	if over := len(b.ticks) - kept; over > 0 {
 		b.ticks = append([]measure.Tick(nil), b.ticks[over:]...)
@@ -82,9 +83,21 @@ type Subject struct {
 	Next        string
 }
 
-// total reports whether a series is the total of one release of the environment.
+// total reports whether a series of the book is one release's of the environment.
 func total(s measure.Series, app string, env domain.Environment) bool {
-	return s.App == app && s.Environment == env && s.Endpoint == "" && s.Segment == ""
+	return s.App == app && s.Environment == env
+}
+
+// totals leaves the endpoints and segments out: nobody asks the book for them, and three hours of them are most of the
+// memory.
+func totals(series []measure.Series) []measure.Series {
+	var kept []measure.Series
+	for _, s := range series {
+		if s.Endpoint == "" && s.Segment == "" {
+			kept = append(kept, s)
+		}
+	}
+	return kept
 }
 
 // Seconds lists each tick since from with what both releases served in it.
