@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/belay-cd/belay/internal/client"
 )
 
 type freezeOptions struct {
@@ -52,9 +54,26 @@ func (o freezeOptions) run(ctx context.Context, s *session) error {
 	if until != nil {
 		end = "until " + stamp(*until)
 	}
-	err = s.say(fmt.Sprintf("frozen %s: nothing starts Deploy production %s\n", end, s.reach()))
+	err = s.say(fmt.Sprintf("frozen%s %s: nothing starts Deploy production %s\n", s.frozenBy(ctx, c), end, s.reach()))
 	s.note("rollback stays possible · lift it: belay thaw --reason …%s", prefixed(" --app ", s.app))
 	return err
+}
+
+// frozenBy names who froze, as the server knows the caller. Where no app tells it, nothing is said.
+func (s *session) frozenBy(ctx context.Context, c *client.Client) string {
+	app := s.app
+	if app == "" {
+		apps, err := c.Apps(ctx)
+		if err != nil || len(apps) == 0 {
+			return ""
+		}
+		app = apps[0]
+	}
+	status, err := c.Status(ctx, app)
+	if err != nil || status.Freeze == nil {
+		return ""
+	}
+	return prefixed(" by ", clean(status.Freeze.By))
 }
 
 // reach says what a freeze is about.

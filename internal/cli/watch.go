@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -118,6 +119,12 @@ func (s *session) ended(ctx context.Context, c *client.Client, d domain.Delivery
 	if s.actions() {
 		fmt.Fprintf(s.stdio.Err, "::error title=%s::%s\n", property(fmt.Sprintf("%s #%d", d.App, d.Number)), annotation(clean(sentence(d))))
 	}
+	if gateRefused(d) {
+		if status, err := c.Status(ctx, d.App); err == nil && status.Hold != nil {
+			s.note("hint: %s", clean(status.Hold.WayOut))
+		}
+		return exit(domain.Refused.Exit())
+	}
 	if d.State == domain.RolledBackState {
 		if status, err := c.Status(ctx, d.App); err == nil && status.Held {
 			s.note("%s", ends(d.App+" is held: the next commit with another digest may pass", fmt.Sprintf("belay explain %d", d.Number), width-10))
@@ -127,6 +134,11 @@ func (s *session) ended(ctx context.Context, c *client.Client, d domain.Delivery
 		s.note("more: %s", whereToLook(d))
 	}
 	return exit(exitOf(d.State))
+}
+
+// gateRefused reports whether a delivery ended because it was not let in, not because something of it failed.
+func gateRefused(d domain.Delivery) bool {
+	return d.State == domain.FailedState && slices.ContainsFunc(d.Gates, func(g domain.Gate) bool { return g.State == "refused" })
 }
 
 // whereToLook names the command that shows what a red stage left behind.
