@@ -98,7 +98,7 @@ type life struct {
 
 func newWorld(t *testing.T) *world {
 	w := &world{t: t, disk: newMemory(), driver: fake.New(), routes: map[string]*route{}, bad: map[string]float64{},
-		red: map[string]string{}, slow: map[string]time.Duration{}, yaml: map[string]string{}, offset: map[string]time.Duration{}}
+		red: map[string]string{}, slow: map[string]time.Duration{}, yaml: map[string]string{}}
 	w.driver.Script = func(i domain.Instance) fake.Script {
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -356,8 +356,11 @@ func (p ports) work(ctx context.Context, commit, where string) error {
 	if p.w.panics == where {
 		panic("a defect in " + where)
 	}
+	p.w.mu.Lock()
+	takes := 2*time.Second + p.w.slow[commit]
+	p.w.mu.Unlock()
 	select {
-	case <-time.After(2 * time.Second):
+	case <-time.After(takes):
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}

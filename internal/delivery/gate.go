@@ -42,7 +42,11 @@ func (r *run) gates(ctx context.Context) error {
 
 // newestGate: once a newer delivery has passed Verify staging, an older one does not go before it or after it.
 func (r *run) newestGate(ctx context.Context) (string, error) {
-	list, err := r.s.ports.Store.Deliveries(ctx, r.d.App, lastDoneDepth)
+	latest, err := r.s.ports.Store.Delivery(ctx, r.d.App, 0)
+	if err != nil || latest.Number <= r.d.Number {
+		return "it is the newest", err
+	}
+	list, err := r.s.ports.Store.Deliveries(ctx, r.d.App, latest.Number-r.d.Number)
 	if err != nil {
 		return "", err
 	}
@@ -51,7 +55,7 @@ func (r *run) newestGate(ctx context.Context) (string, error) {
 			return "", domain.Errorf(domain.Superseded, "superseded by #%d, which passed Verify staging before", d.Number)
 		}
 	}
-	return "it is the newest", nil
+	return "no newer one has passed Verify staging", nil
 }
 
 // heldGate: after a rollback no delivery that began before it enters production, and the release that was taken back does

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/belay-cd/belay/internal/config"
 	"github.com/belay-cd/belay/internal/domain"
 	"github.com/belay-cd/belay/internal/guard"
 	"github.com/belay-cd/belay/internal/journal"
@@ -126,7 +127,9 @@ func (s *Service) Watch(ctx context.Context, roll *rollout.Rollout, w rollout.Wa
 	r := s.owner(roll)
 	samples, stop := s.ports.Measurements.Samples(ctx, roll, r.file)
 	defer stop()
-	watcher := guard.Watcher{Limits: r.settings.Guard, Samples: samples, Held: func(v guard.Verdict) { s.held(ctx, roll, v) }}
+	watcher := guard.Watcher{Limits: r.settings.Guard, Samples: samples, Held: func(v guard.Verdict) {
+		s.held(ctx, roll, v, w.From.Add(w.Hold+config.StepSlack))
+	}}
 	from := w.From
 	if roll.Record.Shifted != nil && roll.Record.Shifted.Before(from) && w.Hold == 0 {
 		from = *roll.Record.Shifted
@@ -141,11 +144,14 @@ func (s *Service) Watch(ctx context.Context, roll *rollout.Rollout, w rollout.Wa
 	return breach
 }
 
-// held shows a hold, and that it is over.
-func (s *Service) held(ctx context.Context, roll *rollout.Rollout, v guard.Verdict) {
-	kind := "rollout.held"
+// held shows a hold, until when it may last, and that it is over.
+func (s *Service) held(ctx context.Context, roll *rollout.Rollout, v guard.Verdict, deadline time.Time) {
+	kind, r := "rollout.held", s.owner(roll)
 	if v.Kind != guard.Hold {
 		kind = "rollout.resumed"
+		r.goOn(ctx)
+	} else {
+		r.wait(ctx, "nothing goes on, a rollback aside: "+v.Sentence, "belay", deadline)
 	}
 	s.emit(ctx, domain.Event{Type: kind, App: roll.Record.App, Delivery: roll.Record.Delivery, By: "guard",
 		Environment: roll.Record.Environment, Data: map[string]any{"sentence": v.Sentence, "trigger": v.Trigger}})

@@ -249,9 +249,38 @@ func (s *Service) goBack(roll *rollout.Rollout, by string, done chan<- error) {
 		}
 		if s.life.Err() == nil { // a shutdown is no failure
 			s.tellReturn(roll, by, err)
+			if rerr := r.remember(s.life, returnOver, true); rerr != nil {
+				s.options.Log.Error("store the end of the rollback", "rollout", roll.Record.ID, "error", rerr)
+			}
 		}
 		done <- err
 	})
+}
+
+// returnOver is recorded when nothing of a way back is left to do: its rollout has an end before, when its target is stable.
+const returnOver = "over"
+
+// resumeReturns goes on with what is left of ways back whose target is stable already.
+func (s *Service) resumeReturns(ctx context.Context) error {
+	apps, err := s.ports.Store.Apps(ctx)
+	if err != nil {
+		return err
+	}
+	for _, app := range apps {
+		past, err := s.ports.Store.RolloutsOf(ctx, app, 0)
+		if err != nil {
+			return err
+		}
+		for _, rec := range past {
+			if _, over, err := s.ports.Store.Lookup(ctx, rec.ID, returnOver); err != nil || over || rec.State != domain.RolloutDone {
+				continue
+			}
+			if err := s.resumeReturn(ctx, rec); err != nil {
+				s.options.Log.Error("go on with a rollback", "rollout", rec.ID, "error", err)
+			}
+		}
+	}
+	return nil
 }
 
 func (s *Service) tellReturn(roll *rollout.Rollout, by string, err error) {

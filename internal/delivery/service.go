@@ -97,6 +97,9 @@ func (s *Service) Start(ctx context.Context) error {
 			s.options.Log.Error("go on with a rollout", "rollout", rec.ID, "error", err)
 		}
 	}
+	if err := s.resumeReturns(ctx); err != nil {
+		return err
+	}
 	for _, d := range active {
 		past, err := s.ports.Store.RolloutsOf(ctx, d.App, d.Number)
 		if err != nil {
