@@ -65,7 +65,7 @@ func (s *Server) identify(next http.Handler) http.Handler {
 			}
 		}
 		w.Header().Set("WWW-Authenticate", `Bearer realm="belay"`)
-		if isRegistry(r) {
+		if takesPassword(r) {
 			w.Header().Set("WWW-Authenticate", `Basic realm="belay"`)
 		}
 		writeProblem(w, newProblem(http.StatusUnauthorized, domain.Denied, "no valid token: who asks is not known",
@@ -78,14 +78,21 @@ const registryPath = "/v2/"
 
 func isRegistry(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, registryPath) }
 
-// tokenOf returns the token of a request: a bearer token, or for clients of the registry, which know no other way, the
-// password of basic authentication.
+// isPage reports whether a request is for what people read in a browser. It changes nothing.
+func isPage(r *http.Request) bool {
+	return r.Method == http.MethodGet && !strings.HasPrefix(r.URL.Path, "/v1/") && strings.Contains(r.Header.Get("Accept"), "text/html")
+}
+
+func takesPassword(r *http.Request) bool { return isRegistry(r) || isPage(r) }
+
+// tokenOf returns the token of a request: a bearer token, or the password of basic authentication for clients that know no
+// other way: those of the registry, and browsers that open the page.
 func tokenOf(r *http.Request) string {
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if strings.EqualFold(scheme, "Bearer") {
 		return strings.TrimSpace(token)
 	}
-	if _, password, ok := r.BasicAuth(); ok && isRegistry(r) {
+	if _, password, ok := r.BasicAuth(); ok && takesPassword(r) {
 		return password
 	}
 	return ""

@@ -8,6 +8,8 @@ import (
 	"encoding/base64"
 	"html/template"
 	"net/http"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/belay-cd/belay/internal/domain"
@@ -32,16 +34,17 @@ func newTemplate() *template.Template {
 	}).Parse(pageText))
 }
 
-// page shows people what runs where and how far the newest delivery is. It needs no script.
+// page shows people what runs where and how far the newest delivery is; at /APP/NUMBER it shows that one delivery. It needs
+// no script.
 func (s *Server) page(w http.ResponseWriter, r *http.Request) {
-	names, err := s.service.Apps(r.Context())
+	names, number, err := s.asked(r)
 	if err != nil {
 		writeProblem(w, problemOf(r.Context(), s.options.Log, err))
 		return
 	}
 	views := make([]appView, 0, len(names))
 	for _, name := range names {
-		views = append(views, s.view(r.Context(), name))
+		views = append(views, s.view(r.Context(), name, number))
 	}
 	var page bytes.Buffer
 	err = s.template.Execute(&page, map[string]any{
@@ -59,13 +62,35 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(page.Bytes()) // whoever has gone sees nothing
 }
 
-func (s *Server) view(ctx context.Context, app string) appView {
+// deliveryPage takes the path of a delivery's page apart: /APP/NUMBER.
+func deliveryPage(r *http.Request) (app, number string, ok bool) {
+	app, number, ok = strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	_, err := strconv.Atoi(number)
+	return app, number, ok && err == nil && r.Method == http.MethodGet
+}
+
+// asked returns the apps of a page, and the delivery that it is about, 0 for the newest of each.
+func (s *Server) asked(r *http.Request) (names []string, number int, err error) {
+	app := r.PathValue("app")
+	if app == "" {
+		names, err = s.service.Apps(r.Context())
+		return names, 0, err
+	}
+	number, err = strconv.Atoi(r.PathValue("number"))
+	if err != nil || number < 1 {
+		return nil, 0, domain.Errorf(domain.NotFound, "%s: not found", r.URL.Path).WithHint("/APP/NUMBER shows a delivery")
+	}
+	_, err = s.service.Delivery(r.Context(), app, number)
+	return []string{app}, number, err
+}
+
+func (s *Server) view(ctx context.Context, app string, number int) appView {
 	status, err := s.service.Status(ctx, app)
 	if err != nil {
 		return appView{AppStatus: domain.AppStatus{App: app}, Failed: problemOf(ctx, s.options.Log, err).Detail}
 	}
 	view := appView{AppStatus: status}
-	newest, err := s.service.Delivery(ctx, app, 0)
+	newest, err := s.service.Delivery(ctx, app, number)
 	switch {
 	case err == nil:
 		view.Newest = &newest

@@ -103,6 +103,12 @@ func New(service Service, options Options) *Server {
 	}
 	mux.HandleFunc("GET /{$}", s.page)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		if app, number, ok := deliveryPage(r); ok { // a pattern of its own would clash with the registry's
+			r.SetPathValue("app", app)
+			r.SetPathValue("number", number)
+			s.page(w, r)
+			return
+		}
 		writeProblem(w, newProblem(http.StatusNotFound, domain.NotFound, r.Method+" "+r.URL.Path+": not found", "GET /openapi.json lists what there is"))
 	})
 	s.handler = s.protect(s.identify(s.limit(mux)))
