@@ -61,15 +61,18 @@ func (b *Book) Newest() time.Time {
 	return b.ticks[len(b.ticks)-1].At
 }
 
-// since returns the ticks after from. The slice is shared and must not be changed.
+// since returns the ticks after from by the wall clock, which may have gone back in between: all are looked at. What they
+// point to is shared and must not be changed.
 func (b *Book) since(from time.Time) []measure.Tick {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	i := len(b.ticks)
-	for i > 0 && b.ticks[i-1].At.After(from) {
-		i--
+	var list []measure.Tick
+	for _, t := range b.ticks {
+		if t.At.After(from) {
+			list = append(list, t)
+		}
 	}
-	return b.ticks[i:len(b.ticks):len(b.ticks)]
+	return list
 }
 
 // Observed counts the ticks since from.
@@ -113,6 +116,7 @@ func (b *Book) Seconds(s Subject, from time.Time) []guard.Second {
 			switch series.Release {
 			case s.Next:
 				addTo(&sec.Next, series)
+			case "":
 			case s.Stable:
 				addTo(&sec.Stable, series)
 			}
@@ -150,7 +154,7 @@ func (b *Book) Sum(app string, env domain.Environment, release string, from, to 
 	var sum Sum
 	for _, t := range b.since(from) {
 		if t.At.After(to) {
-			break
+			continue
 		}
 		sum.Ticks++
 		for _, s := range t.Series {
