@@ -22,8 +22,10 @@ import (
 const (
 	readyFile     = "ready.json" // the process whose probe passed
 	heartbeatName = "heartbeat"
-	// eager is how often an instance that starts is asked, so that nobody waits longer than needed.
-	eager = 200 * time.Millisecond
+	// eager is how often an instance that starts is asked, so that nobody waits longer than needed. The first questions
+	// come sooner, after impatient, twice impatient and so on: most programs listen within a few milliseconds.
+	eager     = 200 * time.Millisecond
+	impatient = 10 * time.Millisecond
 	// bodyShown is how much of a failing answer is shown.
 	bodyShown = 200
 )
@@ -33,6 +35,7 @@ func (it *instance) probeForLife(ctx context.Context) {
 	inst := it.asked()
 	ask, p := it.asker(inst), probeOf(inst.Workload)
 	var reported time.Time
+	starting := impatient // only once: an instance that was started again is asked steadily, or it seems to fail at once
 	for {
 		began := time.Now()
 		generation, result := it.askOnce(ctx, ask, p.Timeout)
@@ -46,7 +49,10 @@ func (it *instance) probeForLife(ctx context.Context) {
 		}
 		pause := p.Every
 		if !result.OK && !it.isReady() {
-			pause = min(eager, p.Every)
+			pause = min(starting, p.Every)
+			starting = min(2*starting, eager)
+		} else {
+			starting = eager
 		}
 		it.mu.Lock()
 		changed := it.changed
