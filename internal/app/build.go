@@ -352,7 +352,7 @@ func (s *starter) Start(ctx context.Context, roles, env []string) (string, func(
 		started = append(started, inst.InstanceID)
 		status, err := s.runner.Start(ctx, inst)
 		if err != nil {
-			err = fmt.Errorf("%s: %w%s", role, err, withoutSecrets(inst.Workload))
+			err = fmt.Errorf("%w%s", err, withoutSecrets(inst.Workload))
 			return "", stop, errors.Join(err, stop(context.WithoutCancel(ctx)))
 		}
 		if url == "" && status.Addr != "" {

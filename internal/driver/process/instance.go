@@ -402,7 +402,7 @@ func (it *instance) failure(format string, args ...any) error {
 	if end := masked(it.asked().Workload, lastLines(it.d.Logs(it.id), 3, 400)); end != "" {
 		text += "; its log ends with: " + end
 	}
-	return domain.Errorf(domain.Failed, "%s", text).WithHint("see its log: belay logs --app %s --role %s", it.id.App, it.id.Role)
+	return domain.Errorf(domain.Failed, "%s/%d: %s", it.id.Role, it.id.Index, text).WithHint("see its log: belay logs --app %s --role %s", it.id.App, it.id.Role)
 }
 
 // stop ends the instance for good.
