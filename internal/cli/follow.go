@@ -11,7 +11,7 @@ import (
 // Times of following a delivery.
 const (
 	pollEvery = 2 * time.Second        // the delivery is asked for, in case an event was not understood
-	settle    = 300 * time.Millisecond // quiet time after the end in which last events may arrive
+	settle    = 300 * time.Millisecond // quiet time after the end in which last events may arrive, its own among them
 	giveUp    = 5 * time.Minute        // a server that is away so long is not restarting
 )
 
@@ -56,6 +56,9 @@ func (f follower) follow(ctx context.Context, d domain.Delivery, see func(sight)
 	w := watch{f: f, d: d, see: see}
 	for {
 		if f.until != nil && f.until(w.d) {
+			return w.d, nil
+		}
+		if w.ended {
 			return w.d, nil
 		}
 		if quiet == nil && w.d.State.Final() {
@@ -119,6 +122,8 @@ type watch struct {
 	away time.Time // since when the server does not answer; zero: it does
 	// held are events that cannot be told before the delivery was looked at again.
 	held []domain.Event
+	// ended: the event of the delivery's end was told, and none comes after it.
+	ended bool
 }
 
 // hear acts on one message of the event stream.
@@ -146,6 +151,7 @@ func (w *watch) tell() error {
 		if err := w.see(sight{event: &e, delivery: w.d}); err != nil {
 			return err
 		}
+		w.ended = w.d.State.Final() && e.Type == "delivery."+string(w.d.State)
 	}
 	return nil
 }

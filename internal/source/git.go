@@ -111,6 +111,10 @@ func (g git) explain(ctx context.Context, verb, said string, err error) error {
 	if errors.Is(err, exec.ErrNotFound) {
 		return domain.Errorf(domain.Failed, "git is not installed").WithHint("install git 2.39 or newer")
 	}
+	if strings.Contains(said, "not a git repository") {
+		return domain.Errorf(domain.Invalid, "%s is in no git repository", g.dir).
+			WithHint("git init, git add and git commit first; belay delivers commits, never folders")
+	}
 	if said = strings.TrimSpace(said); said != "" {
 		return fmt.Errorf("git %s: %s: %w", verb, oneLine(said), err)
 	}
