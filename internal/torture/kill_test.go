@@ -25,7 +25,7 @@ func TestRandomKills(t *testing.T) {
 	}
 	t.Logf("BELAY_SEED=%d", seed)
 	dice := rand.New(rand.NewPCG(seed, 1))
-	w := newWorld(t, "4s", "")
+	w := newWorld(t, "2s", "")
 	w.probes = 4 // an instance that is killed once is no harm
 	w.deliver("first", "", domain.DoneState)
 	tr := w.startTraffic(rate)
@@ -39,7 +39,7 @@ func TestRandomKills(t *testing.T) {
 			w.commit(fmt.Sprintf("release-%d", number), "")
 			delivery = w.ship()
 		}
-		time.Sleep(time.Duration(300+dice.IntN(1500)) * time.Millisecond)
+		time.Sleep(time.Duration(200+dice.IntN(1200)) * time.Millisecond)
 		if n%len(deck) == 0 {
 			dice.Shuffle(len(deck), func(i, j int) { deck[i], deck[j] = deck[j], deck[i] })
 		}
@@ -83,7 +83,7 @@ func (w *world) killOne(dice *rand.Rand, what string) (death, bool) {
 		d.at = time.Now()
 		w.killServe()
 		d.to = time.Now()
-		time.Sleep(time.Duration(dice.IntN(1500)) * time.Millisecond)
+		time.Sleep(time.Duration(dice.IntN(1000)) * time.Millisecond)
 		w.start(binaries.belay)
 		return d, true
 	case "worker", "holder":

@@ -171,7 +171,7 @@ func TestRollbackWithAFullDisk(t *testing.T) {
 	if err := os.Mkdir(data, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.Mount("tmpfs", data, "tmpfs", 0, "size=2400m,mode=755"); err != nil {
+	if err := unix.Mount("tmpfs", data, "tmpfs", 0, "size=800m,mode=755"); err != nil {
 		t.Skipf("a folder with little room cannot be mounted: %v", err)
 	}
 	t.Cleanup(func() { _ = unix.Unmount(data, unix.MNT_DETACH) })
