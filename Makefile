@@ -5,10 +5,10 @@ SHELL       := /bin/bash
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo 0.1.0)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-.PHONY: help build test torture bench demo generate fmt lint clean
+.PHONY: help build test torture bench bench-peers demo generate fmt lint clean
 
 help: ## list what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## the one binary, bin/belay: static, reproducible
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/belay ./cmd/belay
@@ -19,8 +19,11 @@ test: ## everything a merge needs: generated files, vet, lint, all tests under t
 torture: ## the long tests: crashes at every effect, kill -9 under load, twenty cutovers (ARGS="-run Name")
 	go test -tags torture -timeout 60m -p 1 $(ARGS) ./...
 
-bench: ## the figures of docs/BENCHMARKS.md (ARGS="-bench Name")
-	go test -run '^$$' -bench . -benchtime 1x -timeout 30m -p 1 $(ARGS) ./...
+bench: ## the figures of docs/BENCHMARKS.md, in under 10 minutes (BENCH=Name, ARGS="-apps 5")
+	go test -run '^$$' -bench '$(or $(BENCH),.)' -benchtime 1x -timeout 20m ./internal/bench -args $(ARGS)
+
+bench-peers: ## the same of nginx, HAProxy and Caddy, fetched from Debian (ARGS="-requests 10000")
+	@scripts/bench-peers $(ARGS)
 
 demo: build ## deliver an example for real, break it, watch it come back; STAY=1 leaves it running
 	@bin/belay demo $(if $(STAY),--stay)

@@ -13,8 +13,8 @@ func BenchmarkDelivery(b *testing.B) {
 	w := newWorld(b)
 	p := w.newProject("bench", 2, "0s")
 	var first time.Duration
-	var total, inside sample
-	stages := map[domain.Stage]sample{}
+	var total, inside times
+	stages := map[domain.Stage]times{}
 	for b.Loop() {
 		for n := range *deliveries + 1 {
 			p.commit()

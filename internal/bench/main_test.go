@@ -24,7 +24,7 @@ var (
 	rollbacks  = flag.Int("rollbacks", 20, "rollbacks by command line, each of a delivery of its own")
 	apps       = flag.Int("apps", 50, "apps at rest")
 	stored     = flag.Int("stored", 1000, "deliveries in the store")
-	requests   = flag.Int("requests", 100_000, "requests of each kind through each proxy")
+	requests   = flag.Int("requests", 30_000, "requests of each kind through each proxy")
 	peers      = flag.Bool("peers", false, "measure nginx, HAProxy and Caddy too; they must be in the path")
 )
 
@@ -111,10 +111,10 @@ func build(pkg, out string) error {
 	return nil
 }
 
-// sample is a series of measured times.
-type sample []time.Duration
+// times is a series of measured times.
+type times []time.Duration
 
-func (s sample) quantile(q float64) time.Duration {
+func (s times) quantile(q float64) time.Duration {
 	if len(s) == 0 {
 		return 0
 	}
@@ -123,7 +123,7 @@ func (s sample) quantile(q float64) time.Duration {
 }
 
 // String is the median and the spread.
-func (s sample) String() string {
+func (s times) String() string {
 	return fmt.Sprintf("%s (%s … %s, %d times)", short(s.quantile(0.5)), short(slices.Min(s)), short(slices.Max(s)), len(s))
 }
 
@@ -136,7 +136,7 @@ func short(d time.Duration) string {
 	}
 }
 
-func (s sample) report(b *testing.B, prefix string) {
+func (s times) report(b *testing.B, prefix string) {
 	b.ReportMetric(float64(s.quantile(0.5))/1e6, prefix+"p50-ms")
 	b.ReportMetric(float64(s.quantile(0.99))/1e6, prefix+"p99-ms")
 }

@@ -107,7 +107,6 @@ func newCaddy(b *testing.B, addrs []string) *peer {
 		return fmt.Sprintf(`{
   admin %s
   auto_https off
-  persist_config off
   log {
     level ERROR
   }

@@ -89,10 +89,10 @@ func cost(b *testing.B, f front, kind string) float64 {
 	return used.Seconds() * 1e6 / float64(*requests)
 }
 
-// cutovers moves all traffic ten times while fifty visitors ask ten times a second each.
+// cutovers moves all traffic ten times while fifty visitors ask twenty times a second each.
 func cutovers(b *testing.B, f front, stable, next []string) visited {
 	b.Helper()
-	c := startClient(b, "-addr", f.addr(), "-conns", "50", "-pace", "100ms")
+	c := startClient(b, "-addr", f.addr(), "-conns", "50", "-pace", "50ms")
 	for n := range 10 {
 		time.Sleep(time.Second)
 		to := next
@@ -135,6 +135,7 @@ func startProcess(b *testing.B, program string, args ...string) int {
 	}
 	defer log.Close()
 	cmd := exec.Command(program, args...)
+	cmd.Env = append(os.Environ(), "HOME="+built.dir, "XDG_CONFIG_HOME="+built.dir, "XDG_DATA_HOME="+built.dir)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		b.Fatal(err)
@@ -151,6 +152,11 @@ func awaitAddress(b *testing.B, addr string) {
 			return
 		}
 		if time.Now().After(end) {
+			logs, _ := filepath.Glob(filepath.Join(built.dir, "*.log"))
+			for _, log := range logs {
+				text, _ := os.ReadFile(log)
+				b.Logf("%s:\n%s", filepath.Base(log), text[max(0, len(text)-2000):])
+			}
 			b.Fatal(err)
 		}
 	}

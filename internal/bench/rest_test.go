@@ -12,7 +12,7 @@ const calm = 10 * time.Second
 
 // The start of serve on a folder that does not exist yet, and what its processes weigh when nothing is asked of them.
 func BenchmarkStart(b *testing.B) {
-	var ready sample
+	var ready times
 	for b.Loop() {
 		for range *starts {
 			w := newWorld(b)
@@ -72,7 +72,7 @@ func BenchmarkApps(b *testing.B) {
 		}
 		b.ReportMetric(memoryOf(serve...).rss, "serve-MB")
 		b.ReportMetric((cpu(serve) - before[0]).Seconds(), "serve-cpu-s/min")
-		var status sample
+		var status times
 		for range 20 {
 			began := time.Now()
 			if _, err := w.api.Status(context.Background(), "app-0"); err != nil {

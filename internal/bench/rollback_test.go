@@ -16,7 +16,7 @@ func BenchmarkRollback(b *testing.B) {
 	p.commit()
 	p.belay(0, "ship")
 	p.describe(2, "10m")
-	var typed, moved sample
+	var typed, moved times
 	for b.Loop() {
 		for range *rollbacks {
 			p.commit()
@@ -57,7 +57,7 @@ func BenchmarkFlip(b *testing.B) {
 				what = "at 500 requests a second"
 				c = startClient(b, "-addr", f.addr(), "-conns", "50", "-pace", "100ms")
 			}
-			var down sample
+			var down times
 			for range flips {
 				f.epoch += 2
 				r := benchRoute(f.epoch, stable, next)

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -16,6 +17,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // The kinds of requests.
@@ -36,8 +39,9 @@ type visited struct {
 	Why      string  `json:"why,omitempty"` // of one failure
 }
 
-// visitMain is a client in a process of its own. It keeps its connections, never looks before it writes, and never tries
-// again: what a server breaks, it counts. It ends after n requests, or with its input.
+// visitMain is a client in a process of its own. It keeps its connections and never tries again: what a server breaks, it
+// counts. Like every client it sees whether a connection was closed before it writes; what is closed in that moment, or
+// later, is a failure. It ends after n requests, or with its input.
 func visitMain(args []string) int {
 	flags := flag.NewFlagSet("visit", flag.ContinueOnError)
 	v := &visit{}
@@ -111,6 +115,10 @@ func (v *visit) stay() {
 	var reader *bufio.Reader
 	for v.more() {
 		var err error
+		if conn != nil && v.pace > 0 && closed(conn) {
+			_ = conn.Close()
+			conn = nil
+		}
 		if conn == nil {
 			if conn, err = net.DialTimeout("tcp", v.addr, 5*time.Second); err == nil {
 				reader = bufio.NewReaderSize(conn, 32<<10)
@@ -136,6 +144,20 @@ func (v *visit) stay() {
 	if conn != nil {
 		_ = conn.Close()
 	}
+}
+
+// closed reports whether the other side has closed an idle connection.
+func closed(conn net.Conn) bool {
+	raw, err := conn.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		return true
+	}
+	var seen error
+	err = raw.Read(func(fd uintptr) bool {
+		_, _, seen = unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		return true
+	})
+	return err != nil || !errors.Is(seen, unix.EAGAIN)
 }
 
 func (v *visit) fail(err error) {
