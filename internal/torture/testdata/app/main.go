@@ -58,10 +58,11 @@ func main() {
 }
 
 type app struct {
-	mode  mode
-	fail  float64
-	hung  atomic.Bool
-	never chan struct{}
+	mode   mode
+	fail   float64
+	hung   atomic.Bool
+	broken atomic.Bool
+	never  chan struct{}
 }
 
 func serve(m mode) error {
@@ -74,6 +75,7 @@ func serve(m mode) error {
 	mux.HandleFunc("GET /events", a.events)
 	mux.HandleFunc("POST /echo", a.echo)
 	mux.HandleFunc("GET /hang", func(http.ResponseWriter, *http.Request) { a.hung.Store(true) })
+	mux.HandleFunc("GET /break", func(http.ResponseWriter, *http.Request) { a.broken.Store(true) })
 	mux.HandleFunc("GET /flood", func(http.ResponseWriter, *http.Request) { go flood() })
 	server := &http.Server{Addr: "127.0.0.1:" + os.Getenv("PORT"), Handler: a.moody(mux)}
 	term := make(chan os.Signal, 1)
@@ -105,7 +107,7 @@ func (a *app) moody(next http.Handler) http.Handler {
 		if a.hung.Load() {
 			<-a.never
 		}
-		if a.fail > 0 && r.URL.Path != "/healthz" && rand.Float64() < a.fail {
+		if r.URL.Path != "/healthz" && (a.broken.Load() || rand.Float64() < a.fail) {
 			http.Error(w, "planted", http.StatusInternalServerError)
 			return
 		}
