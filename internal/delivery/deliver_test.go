@@ -520,7 +520,7 @@ func TestScar_nomad_8150(t *testing.T) {
 		b := w.ship("b")
 		w.inStage(b.Number, domain.Monitor)
 		w.mu.Lock()
-		w.silent = true
+		w.silent.Store(true)
 		w.mu.Unlock()
 		time.Sleep(45 * time.Second)
 		d := w.stored(b.Number)
@@ -528,7 +528,7 @@ func TestScar_nomad_8150(t *testing.T) {
 			t.Errorf("%s, wait %+v", d.State, d.Wait)
 		}
 		w.mu.Lock()
-		w.silent = false
+		w.silent.Store(false)
 		w.mu.Unlock()
 		if d = w.await(b.Number); d.State != domain.DoneState || d.Wait != nil {
 			t.Errorf("%s %+v", d.State, d.Wait)

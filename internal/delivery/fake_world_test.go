@@ -61,7 +61,7 @@ type world struct {
 	slow     map[string]time.Duration
 	panics   string            // stage whose port panics
 	yaml     map[string]string // by commit
-	silent   bool              // the data plane is not measured
+	silent   atomic.Bool       // the data plane is not measured
 	offset   map[string]time.Duration
 	splitErr func(rollout.Split) error
 	attest   func(domain.Stage) error
@@ -614,7 +614,7 @@ func (w *world) each(app string, env domain.Environment, from, to time.Time, f f
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for at := from.Truncate(time.Second).Add(time.Second); !at.After(to); at = at.Add(time.Second) {
-		if stable, next, s := w.second(app, env, at); !w.silent {
+		if stable, next, s := w.second(app, env, at); !w.silent.Load() {
 			f(stable, next, s)
 		}
 	}
@@ -648,7 +648,7 @@ func (s samplesOf) History(ctx context.Context, now time.Time, window time.Durat
 	if s.r.Record.Shifted != nil {
 		h.Since = *s.r.Record.Shifted
 	}
-	if s.p.w.silent {
+	if s.p.w.silent.Load() {
 		h.Last = h.Since
 	}
 	from := now.Add(-window)

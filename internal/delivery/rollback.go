@@ -237,7 +237,7 @@ func (s *Service) goBack(roll *rollout.Rollout, by string, done chan<- error) {
 		deploy = domain.DeployStaging
 	}
 	asked := roll.Record
-	s.wg.Go(func() {
+	begun := s.spawn(func() {
 		err := s.engine.Advance(s.life, roll, deploy)
 		s.mu.Lock()
 		delete(s.returns, roll.Record.ID)
@@ -255,6 +255,9 @@ func (s *Service) goBack(roll *rollout.Rollout, by string, done chan<- error) {
 		}
 		done <- err
 	})
+	if !begun {
+		done <- context.Cause(s.life)
+	}
 }
 
 // returnOver is recorded when nothing of a way back is left to do: its rollout has an end before, when its target is stable.

@@ -275,14 +275,17 @@ func (r *run) end(ctx context.Context, cause error) error {
 	if err != nil {
 		return err
 	}
-	traffic := r.traffic()
+	traffic, ended := r.traffic(), now()
+	over := func(d *domain.Delivery) {
+		d.State, d.Wait, d.Outcome, d.Ended, d.Traffic = state, nil, &outcome, ended, traffic
+	}
 	d := r.snapshot()
-	d.State, d.Wait, d.Outcome, d.Ended, d.Traffic = state, nil, &outcome, now(), traffic
+	over(&d)
 	if err := r.s.ports.Store.SaveDelivery(ctx, d); err != nil {
 		return err
 	}
 	r.mu.Lock()
-	r.d.Delivery = d
+	over(&r.d.Delivery)
 	r.mu.Unlock()
 	r.event(ctx, domain.Event{Type: "delivery." + string(state), Data: map[string]any{"sentence": outcome.Sentence}})
 	return nil

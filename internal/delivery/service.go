@@ -127,7 +127,9 @@ func (s *Service) claim(r *run, env domain.Environment) {
 
 // Stop ends the work of this process. Deliveries go on at the next start.
 func (s *Service) Stop(ctx context.Context) error {
+	s.mu.Lock() // nothing is spawned from here on
 	s.end(journal.ErrSuspended)
+	s.mu.Unlock()
 	done := make(chan struct{})
 	go func() { s.wg.Wait(); close(done) }()
 	select {
@@ -136,6 +138,17 @@ func (s *Service) Stop(ctx context.Context) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+}
+
+// spawn runs f in the background, and says no when the process shuts down: what is stored goes on at the next start.
+func (s *Service) spawn(f func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.life.Err() != nil {
+		return false
+	}
+	s.wg.Go(f)
+	return true
 }
 
 // launch runs a delivery in the background.
@@ -147,7 +160,7 @@ func (s *Service) launch(r *run) {
 	s.mu.Lock()
 	s.runs[d.ID] = r
 	s.mu.Unlock()
-	s.wg.Go(func() {
+	s.spawn(func() {
 		defer close(r.over)
 		defer r.halt(nil)
 		defer s.contain(d)
