@@ -179,6 +179,9 @@ func TestALeavingWorkerKnowsOfARollback(t *testing.T) {
 		t.Fatalf("%d: %s", code, out)
 	}
 	time.Sleep(100 * time.Millisecond)
+	if !v.usable() {
+		t.Log("the leaving worker has closed the connection: nothing can begin on it")
+	}
 	status, release, err := v.ask(http.MethodGet, "/", nil)
 	t.Logf("the connection of before gets %d of %s, %v", status, release, err)
 	if release == label(r.Next) {
