@@ -35,6 +35,15 @@ func BenchmarkDelivery(b *testing.B) {
 	figures.add("`belay ship` of commands that do nothing, without bakes", total.String(), "≤ 2 s")
 	figures.add("the same, first delivery of an app", short(first), "")
 	figures.add("the same, inside the server", inside.String(), "")
+	var work times
+	for i := range inside {
+		sum := time.Duration(0)
+		for _, s := range stages {
+			sum += s[i]
+		}
+		work = append(work, sum)
+	}
+	figures.add("… of it the seven stages; the rest waits for the end of the proxy's second, to count the last requests", work.String(), "")
 	for _, s := range []domain.Stage{
 		domain.Build, domain.Test, domain.DeployStaging, domain.VerifyStaging, domain.DeployProduction, domain.VerifyProduction, domain.Monitor,
 	} {

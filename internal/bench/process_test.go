@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -149,12 +148,4 @@ func endDescendants() {
 		time.Sleep(20 * time.Millisecond)
 	}
 	fmt.Fprintln(os.Stderr, "left behind:", pidsOf(descendants()))
-}
-
-// settle lets a process come to rest.
-func settle(b *testing.B, pause time.Duration) {
-	b.Helper()
-	b.StopTimer()
-	time.Sleep(pause)
-	b.StartTimer()
 }
