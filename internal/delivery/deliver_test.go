@@ -201,7 +201,7 @@ func TestRollbackAtEverySecond(t *testing.T) {
 			w.inStage(c.Number, domain.DeployProduction)
 			time.Sleep(time.Duration(after)*time.Second + 10*time.Millisecond)
 			_, roll := w.life.s.openRollout("shop", domain.Production)
-			res, err := w.life.s.Rollback(t.Context(), RollbackRequest{App: "shop", By: "ana", Reason: "ugly"})
+			res, err := w.rollback(t.Context(), RollbackRequest{App: "shop", By: "ana", Reason: "ugly"})
 			d := w.await(c.Number)
 			if err != nil {
 				t.Fatalf("after %d s: %v %s", after, err, w.describe())
@@ -227,7 +227,7 @@ func TestRollbackIsRefusedOnTheFirstRelease(t *testing.T) {
 		a := w.ship("a")
 		w.inStage(a.Number, domain.Monitor)
 		for _, when := range []string{"during", "after"} {
-			_, err := w.life.s.Rollback(t.Context(), RollbackRequest{App: "shop", By: "ana"})
+			_, err := w.rollback(t.Context(), RollbackRequest{App: "shop", By: "ana"})
 			if domain.CodeOf(err) != domain.Refused {
 				t.Errorf("%s: %v", when, err)
 			}
@@ -243,7 +243,7 @@ func TestRollbackOfStaging(t *testing.T) {
 		b := w.ship("b")
 		w.inStage(b.Number, domain.VerifyStaging)
 		began := time.Now()
-		res, err := w.life.s.Rollback(t.Context(), RollbackRequest{App: "shop", Environment: domain.Staging, By: "ana"})
+		res, err := w.rollback(t.Context(), RollbackRequest{App: "shop", Environment: domain.Staging, By: "ana"})
 		if err != nil || !res.Warm || time.Since(began) > time.Second {
 			t.Errorf("%+v %v after %s", res, err, time.Since(began))
 		}
@@ -290,7 +290,7 @@ func TestColdRollback(t *testing.T) {
 			w.done("a")
 			w.done("b")
 			w.red[sha("a")] = "start"
-			if _, err := w.life.s.Rollback(t.Context(), RollbackRequest{App: "shop", By: "ana"}); err == nil {
+			if _, err := w.rollback(t.Context(), RollbackRequest{App: "shop", By: "ana"}); err == nil {
 				t.Error("no error")
 			}
 			if s := w.production(); s.Commit != "b" || s.Running != "b0 b1" || s.Open != 0 || s.Slot != "b" {
@@ -383,7 +383,7 @@ func TestFreeze(t *testing.T) {
 		if s := w.production(); s != only("a", false) {
 			t.Errorf("%+v", s)
 		}
-		if _, err := w.life.s.Rollback(t.Context(), RollbackRequest{App: "shop", By: "ana"}); domain.CodeOf(err) != domain.Refused {
+		if _, err := w.rollback(t.Context(), RollbackRequest{App: "shop", By: "ana"}); domain.CodeOf(err) != domain.Refused {
 			t.Errorf("%v", err) // there is none before a, and the freeze is not why
 		}
 		if err := w.life.s.Thaw(t.Context(), "", "ops", "moved"); err != nil {
@@ -505,7 +505,7 @@ func TestScar_pipecd_1134(t *testing.T) {
 		if _, err := w.life.s.Cancel(t.Context(), "shop", b.Number, "ana", "no"); err != nil {
 			t.Fatal(err)
 		}
-		res, err := w.life.s.Rollback(t.Context(), RollbackRequest{App: "shop", By: "eve"})
+		res, err := w.rollback(t.Context(), RollbackRequest{App: "shop", By: "eve"})
 		if err != nil || !res.Warm || res.Moved < 15 {
 			t.Errorf("%+v %v", res, err)
 		}

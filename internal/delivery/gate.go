@@ -249,10 +249,34 @@ func (s *Service) Freeze(ctx context.Context, app, by, reason string, until *tim
 	return nil
 }
 
+// stopped reports whether there is a freeze of just this app (or of the server, with ""), or a hold of the app.
+func (s *Service) stopped(ctx context.Context, app string) (bool, error) {
+	list, err := s.ports.Store.Freezes(ctx)
+	if err != nil {
+		return false, err
+	}
+	for _, f := range list {
+		if f.App == app {
+			return true, nil
+		}
+	}
+	if app == "" {
+		return false, nil
+	}
+	h, err := s.ports.Store.Hold(ctx, app)
+	return h != nil, err
+}
+
 // Thaw lifts a freeze, and the hold of the app.
 func (s *Service) Thaw(ctx context.Context, app, by, reason string) error {
 	if reason == "" {
 		return domain.Errorf(domain.Invalid, "a thaw needs a reason").WithHint(`--reason "the move is over"`)
+	}
+	if frozen, err := s.stopped(ctx, app); err != nil {
+		return err
+	} else if !frozen {
+		return domain.Errorf(domain.NotFound, "nothing to thaw: there is no such freeze, and no hold").
+			WithHint("belay status shows what stops an app")
 	}
 	if err := s.ports.Store.LiftFreeze(ctx, app); err != nil {
 		return err

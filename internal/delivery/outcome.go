@@ -122,6 +122,9 @@ func (r *run) outcome(ctx context.Context, state domain.DeliveryState, cause err
 	case domain.DoneState:
 		o.Sentence = fmt.Sprintf("done: %s serves production. %s of %s requests failed because of this delivery",
 			r.d.short(), thousands(o.FailedBecause), thousands(o.Requests))
+		if o.Requests == 0 {
+			o.Sentence = fmt.Sprintf("done: %s serves production. No request came meanwhile", r.d.short())
+		}
 		return o, nil
 	case domain.RolledBackState:
 		return o, r.rolledBack(ctx, roll, t, cause, &o)

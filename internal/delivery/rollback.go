@@ -143,8 +143,9 @@ func (s *Service) cold(ctx context.Context, q RollbackRequest) (domain.RollbackR
 		}
 	}
 	done := make(chan error, 1)
-	s.goBack(roll, q.By, done)
+	r := s.goBack(roll, q.By, done)
 	select {
+	case <-r.back: // what left drains and retires behind the answer
 	case err = <-done:
 	case <-ctx.Done():
 		err = context.Cause(ctx)
@@ -225,7 +226,7 @@ func (s *Service) target(ctx context.Context, q RollbackRequest, slot domain.Slo
 const releaseDepth = 200
 
 // goBack runs a stored way back in the background.
-func (s *Service) goBack(roll *rollout.Rollout, by string, done chan<- error) {
+func (s *Service) goBack(roll *rollout.Rollout, by string, done chan<- error) *run {
 	r := s.newRun(domain.Delivery{ID: roll.Record.ID, App: roll.Record.App, ShippedBy: by, Stages: newStages()})
 	r.bare = true
 	r.rollouts[roll.Record.Environment] = roll
@@ -258,6 +259,7 @@ func (s *Service) goBack(roll *rollout.Rollout, by string, done chan<- error) {
 	if !begun {
 		done <- context.Cause(s.life)
 	}
+	return r
 }
 
 // returnOver is recorded when nothing of a way back is left to do: its rollout has an end before, when its target is stable.
@@ -347,19 +349,37 @@ func (s *Service) decisions(ctx context.Context, d domain.Delivery) ([]string, e
 	}
 	var lines []string
 	for _, e := range events {
-		what := ""
-		for _, key := range []string{"step", "sentence", "summary", "detail", "reason"} {
-			if text, ok := e.Data[key].(string); ok && text != "" {
-				what = text
-				break
-			}
+		if line := decisionLine(e); line != "" {
+			lines = append(lines, line)
 		}
-		if e.Stage == "" && what == "" || strings.HasPrefix(e.Type, "instance.") {
-			continue
-		}
-		lines = append(lines, fmt.Sprintf("%s  %-20s %s", e.At.Format("15:04:05"), e.Type, what))
 	}
 	return lines, nil
+}
+
+// decisionLine tells one event, "" when it decided nothing.
+func decisionLine(e domain.Event) string {
+	switch e.Type {
+	case "check.started", "rollout.shifting", "rollout.retiring", "rollout.interrupted", "stage.started":
+		return ""
+	}
+	if strings.HasPrefix(e.Type, "instance.") {
+		return ""
+	}
+	what := string(e.Stage)
+	if gate, ok := e.Data["gate"].(string); ok {
+		what = "gate " + gate
+	}
+	for _, key := range []string{"sentence", "summary", "detail", "step", "message", "reason"} {
+		if text, ok := e.Data[key].(string); ok && text != "" {
+			if key == "step" {
+				text = strings.Join(strings.Fields(text), " ")
+			}
+			what = strings.TrimPrefix(what+": "+text, ": ")
+			break
+		}
+	}
+	_, word, _ := strings.Cut(e.Type, ".")
+	return fmt.Sprintf("%s  %-12s %s", e.At.Format("15:04:05"), strings.ReplaceAll(word, "_", " "), what)
 }
 
 const explainDepth = 10_000

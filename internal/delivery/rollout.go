@@ -211,7 +211,22 @@ func (s *Service) Settle(ctx context.Context, rec domain.RolloutRecord) error {
 			slot.Previous = "" // a way back: what it left is no release to go back to
 		}
 	}
-	return s.ports.Store.FinishRollout(ctx, rec, slot)
+	if err := s.ports.Store.FinishRollout(ctx, rec, slot); err != nil {
+		return err
+	}
+	s.settled(rec)
+	return nil
+}
+
+// settled lets whoever asked for a way back after done know that the traffic has moved.
+func (s *Service) settled(rec domain.RolloutRecord) {
+	s.mu.Lock()
+	r := s.returns[rec.ID]
+	s.mu.Unlock()
+	if r == nil || rec.State != domain.RolloutDone {
+		return
+	}
+	r.backOnce.Do(func() { close(r.back) })
 }
 
 // lastDone returns the file of the newest delivery of the app that was done before number; nil when there is none.

@@ -31,6 +31,8 @@ type run struct {
 	d        record
 	rollouts map[domain.Environment]*rollout.Rollout
 	leases   map[domain.Environment]func()
+	back     chan struct{} // closed when a way back after done has moved the traffic
+	backOnce sync.Once
 	lowered  map[domain.Environment]chan struct{} // closed when a rollback has moved the traffic
 }
 

@@ -199,6 +199,7 @@ func (s *Service) wanted(ctx context.Context, r *run) error {
 func (s *Service) newRun(d domain.Delivery) *run {
 	return &run{
 		s: s, d: record{d}, rollouts: map[domain.Environment]*rollout.Rollout{}, leases: map[domain.Environment]func(){},
+		back:    make(chan struct{}),
 		lowered: map[domain.Environment]chan struct{}{domain.Staging: make(chan struct{}), domain.Production: make(chan struct{})},
 		life:    s.life, halt: func(error) {}, stop: func(error) {}, over: make(chan struct{}),
 	}
