@@ -22,7 +22,7 @@ A token acts with its name. It is shown once; only its hash is kept. Set BELAY_T
 
 Exit codes
   0 done · 1 the folder cannot be written · 2 wrong usage, no such data folder or name · 12 NAME has a token`,
-		Args: func(cmd *cobra.Command, args []string) error {
+		Args: func(_ *cobra.Command, _ []string) error {
 			return usage("token: create NAME, list, or revoke NAME").WithHint("belay token --help")
 		},
 		RunE: func(*cobra.Command, []string) error { return nil }, // Args has refused

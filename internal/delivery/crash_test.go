@@ -21,7 +21,6 @@ type plot struct {
 	name  string
 	first string       // commit that is done before
 	setup func(*world) // of the world, before the delivery under test begins
-	play  func(*world) // while it runs, each time a process is there
 	end   ending
 }
 

@@ -62,7 +62,6 @@ type world struct {
 	panics   string            // stage whose port panics
 	yaml     map[string]string // by commit
 	silent   atomic.Bool       // the data plane is not measured
-	offset   map[string]time.Duration
 	splitErr func(rollout.Split) error
 	attest   func(domain.Stage) error
 
@@ -93,7 +92,6 @@ type life struct {
 	dead    atomic.Bool
 	crashed chan struct{}
 	last    string
-	trace   []string
 }
 
 func newWorld(t *testing.T) *world {

@@ -259,7 +259,7 @@ func (e *Engine) guarded(ctx context.Context, r *Rollout, i int, began time.Time
 		if !errors.Is(err, journal.ErrSuspended) {
 			_, _ = e.lower(context.WithoutCancel(ctx), r) // Revert does it again, and reports
 		}
-		_ = <-effect // it ends with its context; its own outcome no longer matters
+		<-effect //nolint:errcheck // it ends with its context; its own outcome no longer matters
 		return err
 	}
 }

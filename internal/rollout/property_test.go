@@ -285,7 +285,7 @@ func (s *storm) judge(c course, end error) error {
 		}
 	case errors.As(end, &back):
 		if s.stable != "v1" || s.traffic.Weight != 0 || s.rollout.State != domain.RolloutRolledBack || len(s.running["v2"]) != 0 {
-			return fmt.Errorf("rolled back: %v %s", end, s.disk)
+			return fmt.Errorf("rolled back: %w %s", end, s.disk)
 		}
 	default:
 		return fmt.Errorf("no end: %w %s", end, s.disk)
