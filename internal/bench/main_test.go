@@ -9,7 +9,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -22,7 +24,7 @@ var (
 	starts     = flag.Int("starts", 20, "fresh starts of serve")
 	deliveries = flag.Int("deliveries", 10, "deliveries of commands that do nothing")
 	rollbacks  = flag.Int("rollbacks", 20, "rollbacks by command line, each of a delivery of its own")
-	apps       = flag.Int("apps", 50, "apps at rest")
+	apps       = flag.Int("apps", 20, "apps at rest")
 	stored     = flag.Int("stored", 1000, "deliveries in the store")
 	requests   = flag.Int("requests", 30_000, "requests of each kind through each proxy")
 	peers      = flag.Bool("peers", false, "measure nginx, HAProxy and Caddy too; they must be in the path")
@@ -60,6 +62,9 @@ func (t *table) print() {
 	if len(t.rows) == 0 {
 		return
 	}
+	load, _ := os.ReadFile("/proc/loadavg")
+	busy, _, _ := strings.Cut(string(load), " ")
+	fmt.Printf("\n%d cores, %s of load in the last minute\n", runtime.NumCPU(), busy)
 	fmt.Printf("\n| what | measured | goal |\n|---|---|---|\n")
 	for _, r := range t.rows {
 		fmt.Printf("| %s | %s | %s |\n", r[0], r[1], r[2])
