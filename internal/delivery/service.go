@@ -248,6 +248,9 @@ func (s *Service) Ship(ctx context.Context, in Submission) (domain.Delivery, err
 		return domain.Delivery{}, domain.Errorf(domain.Invalid, "%s at %s is the file of app %s, not of %s", name,
 			domain.ShortCommit(commit.SHA), file.App, in.App)
 	}
+	if err := s.taken(ctx, file); err != nil {
+		return domain.Delivery{}, err
+	}
 	if err := s.ports.Store.EnsureApp(ctx, in.App, commit.Repository+":"+in.Folder); err != nil {
 		return domain.Delivery{}, err
 	}

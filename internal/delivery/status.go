@@ -162,6 +162,11 @@ func (s *Service) Plan(ctx context.Context, q PlanRequest) (PlanView, error) {
 	}
 	set := newSettings(file, last)
 	v := PlanView{App: app, Commit: q.Commit, Loosened: set.Loosened, NotInForce: notInForce(file)}
+	if err := s.taken(ctx, file); domain.CodeOf(err) == domain.Conflict {
+		v.Refused = err.Error()
+	} else if err != nil {
+		return v, err
+	}
 	fleet := rollout.Fleet{Environment: domain.Production, Next: rolesOf(file)}
 	slot, err := s.ports.Store.Slot(ctx, app, domain.Production)
 	if err != nil {
