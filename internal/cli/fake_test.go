@@ -66,6 +66,12 @@ func (f *fake) restart() {
 	}
 }
 
+func (f *fake) plays(scenario string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.scenario == scenario
+}
+
 // play sets the delivery and what is going to happen to it.
 func (f *fake) play(scenario string) {
 	f.mu.Lock()
@@ -266,7 +272,7 @@ func (f *fake) Rollback(_ context.Context, r web.RollbackRequest) (domain.Rollba
 	switch {
 	case r.To == "nowhere":
 		return domain.RollbackResult{}, domain.Errorf(domain.NotFound, "no release nowhere")
-	case f.scenario == "floor":
+	case f.plays("floor"):
 		return domain.RollbackResult{}, domain.Errorf(domain.Refused, "not rolled back: schema 27 dropped orders.legacy_ref, which 9be1f02 reads").
 			WithHint("the oldest safe release is 4f2c81a: belay rollback --to 4f2c81a")
 	}
@@ -276,7 +282,7 @@ func (f *fake) Rollback(_ context.Context, r web.RollbackRequest) (domain.Rollba
 
 func (f *fake) Explain(_ context.Context, app string, n int) (domain.Explanation, error) {
 	return domain.Explanation{App: app, Delivery: n, Sentence: "4f2c81a is done", Lines: []string{"16:52:07  shift next 5 %"}, Replayed: true,
-		Same: f.scenario != "another-verdict"}, nil
+		Same: !f.plays("another-verdict")}, nil
 }
 
 func (f *fake) Logs(ctx context.Context, q web.LogQuery, w io.Writer) error {
@@ -302,7 +308,7 @@ func (f *fake) Exec(_ context.Context, r web.ExecRequest, in io.Reader, out, err
 
 func (f *fake) Plan(_ context.Context, r web.PlanRequest) (web.PlanView, error) {
 	p := web.PlanView{App: r.App, Commit: r.Commit, Rows: []web.PlanRow{{Stage: domain.Build, Summary: fmt.Sprintf("%d bytes of file", len(r.File))}}}
-	if f.scenario == "held" {
+	if f.plays("held") {
 		p.Refused = "shop-api is held"
 	}
 	return p, nil

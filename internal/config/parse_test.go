@@ -48,7 +48,7 @@ func finds(findings []Finding, id, part string) bool {
 }
 
 func TestRefusals(t *testing.T) {
-	if _, findings := parsed(t, small); len(findings) > 0 {
+	if _, findings := parsed(t, small); len(findings) != 1 || findings[0].ID != "declared-gap" {
 		t.Fatal(render(t, findings))
 	}
 	role := func(line string) string { return small + "    " + line + "\n" }
@@ -191,7 +191,7 @@ func TestYAMLTraps(t *testing.T) {
 
 func TestStarIsQuotedAndTheRestIsRead(t *testing.T) {
 	_, findings := parsed(t, small+"  tidy: { run: ./tidy, schedule: */5 * * * *, timeout: 5 }\n")
-	if !finds(findings, "unquoted-star", `"*/5 * * * *"`) || !finds(findings, "duration", "5s") || len(findings) != 2 {
+	if !finds(findings, "unquoted-star", `"*/5 * * * *"`) || !finds(findings, "duration", "5s") || len(findings) != 3 {
 		t.Error(render(t, findings))
 	}
 }
@@ -277,7 +277,7 @@ func TestCheckoutFacts(t *testing.T) {
 	write("app", "")
 	write("migrations", "")
 	_, findings, err = Load(dir, Options{})
-	if err != nil || Failed(findings, true) {
+	if err != nil || Failed(findings, false) || finds(findings, "not-there", "") || !finds(findings, "declared-gap", "test.integration") {
 		t.Errorf("%v\n%s", err, render(t, findings))
 	}
 }
@@ -346,7 +346,7 @@ func TestWindow(t *testing.T) {
 func ExampleFormat() {
 	_, findings := Parse(FileName, []byte(strings.Replace(small, "files: [app]", "filse: [app]", 1)), Options{})
 	var b strings.Builder
-	_ = Format(&b, findings[1:], false)
+	_ = Format(&b, findings[1:2], false)
 	fmt.Print(b.String())
 	// Output:
 	// belay.yaml:2:56: unknown key "filse": build has no such key

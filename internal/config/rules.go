@@ -190,6 +190,9 @@ func (f *File) rulesLevel(path string, l *Level) {
 				f.failKey("not-together", path+"."+k, "take it away", "a level that does not exist has no %s", k)
 			}
 		}
+		if f.readable(path+".none") {
+			f.warnf("declared-gap", f.KeyPos(path), "", "%s: a declared gap: %s", path, l.None)
+		}
 	}
 	if part, weak := l.Run.CannotFail(); weak && f.readable(path+".run") {
 		hint := "write the tests' command, or { none: <reason> }"
