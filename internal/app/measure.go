@@ -120,10 +120,7 @@ func (s *samples) History(ctx context.Context, now time.Time, window time.Durati
 		return h, err
 	}
 	for _, i := range list {
-		inst := guard.Instance{Name: fmt.Sprintf("%s/%d", i.Role, i.Index), Failed: i.Failed, Restarts: i.Restarts, Message: i.Message}
-		if i.State == domain.Crashed {
-			inst.Failed = max(inst.Failed, 1)
-		}
+		inst := s.instance(i, now)
 		switch i.Release {
 		case s.subject.Next:
 			h.Next = append(h.Next, inst)
@@ -142,6 +139,26 @@ func (s *samples) History(ctx context.Context, now time.Time, window time.Durati
 		h.Critical = append(h.Critical, c)
 	}
 	return h, nil
+}
+
+// instance is what the guard sees of one. While it starts it is asked far more often than its probe says: that counts as
+// often as the probe would have asked.
+func (s *samples) instance(i domain.InstanceStatus, now time.Time) guard.Instance {
+	inst := guard.Instance{Name: fmt.Sprintf("%s/%d", i.Role, i.Index), Failed: i.Failed, Restarts: i.Restarts,
+		Starting: i.State == domain.Starting, Message: i.Message}
+	switch i.State {
+	case domain.Crashed:
+		inst.Failed = max(inst.Failed, 1)
+	case domain.Starting:
+		every := config.DefaultProbeEvery
+		for _, w := range s.r.Next.Workloads {
+			if w.Role == i.Role && w.Probe.Every > 0 {
+				every = w.Probe.Every
+			}
+		}
+		inst.Failed = min(inst.Failed, int(now.Sub(i.Started)/every))
+	}
+	return inst
 }
 
 // Observed counts the ticks since from.

@@ -190,7 +190,7 @@ func (f *File) rulesLevel(path string, l *Level) {
 				f.failKey("not-together", path+"."+k, "take it away", "a level that does not exist has no %s", k)
 			}
 		}
-		if f.readable(path+".none") {
+		if f.readable(path + ".none") {
 			f.warnf("declared-gap", f.KeyPos(path), "", "%s: a declared gap: %s", path, l.None)
 		}
 	}

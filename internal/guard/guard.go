@@ -65,6 +65,8 @@ type Instance struct {
 	Name     string `json:"name"` // role/index
 	Failed   int    `json:"failed"`
 	Restarts int    `json:"restarts"`
+	// Starting says that it was started and still has time to become healthy.
+	Starting bool   `json:"starting,omitempty"`
 	Message  string `json:"message,omitempty"`
 }
 
@@ -135,7 +137,7 @@ func health(l Limits, h History) Verdict {
 		}
 		failed++
 		message = i.Name + ": " + i.Message
-		stayed = stayed || i.Restarts > 0
+		stayed = stayed || i.Restarts > 0 && !i.Starting
 	}
 	if 2*failed <= len(h.Next) && !stayed {
 		return Verdict{Kind: Calm}

@@ -77,6 +77,12 @@ func TestTriggers(t *testing.T) {
 		"one stays failed after its restart": {with(traffic(9, calm), func(h *History) {
 			h.Next, h.Stable = []Instance{{Name: "web/0", Failed: 2, Restarts: 1}, healthy[1]}, healthy
 		}), RollBack, "health"},
+		"one is started again and has time": {with(traffic(9, calm), func(h *History) {
+			h.Next, h.Stable = []Instance{{Name: "web/0", Failed: 4, Restarts: 1, Starting: true}, healthy[1]}, healthy
+		}), Calm, ""},
+		"all are started again": {with(traffic(9, calm), func(h *History) {
+			h.Next, h.Stable = []Instance{{Name: "web/0", Failed: 2, Restarts: 1, Starting: true}, {Name: "web/1", Failed: 2, Restarts: 1, Starting: true}}, healthy
+		}), RollBack, "health"},
 		"one failed probe": {with(traffic(9, calm), func(h *History) {
 			h.Next = []Instance{{Name: "web/0", Failed: 1}, {Name: "web/1", Failed: 1}}
 		}), Calm, ""},

@@ -92,15 +92,21 @@ func (w Watcher) over(ctx context.Context, from time.Time, hold time.Duration, n
 
 // replay judges the seconds that passed while nobody watched: harm that came and went again is harm.
 func replay(l Limits, h History, from time.Time) *Breach {
+	window, first := max(l.ErrorFor, l.LatencyFor), 0
 	for n, s := range h.Seconds {
+		for !h.Seconds[first].At.After(s.At.Add(-window)) && first < n {
+			first++ // a verdict looks at its window only
+		}
 		if s.At.Before(from) {
 			continue
 		}
 		past := h
-		past.Now, past.Last, past.Seconds = s.At, s.At, h.Seconds[:n+1]
+		past.Now, past.Last, past.Seconds = s.At, s.At, h.Seconds[first:n+1]
 		past.Next, past.Stable, past.Critical = nil, nil, nil // their state of now says nothing about then
 		if v := Judge(l, past); v.Kind == RollBack {
-			return &Breach{Verdict: v, History: past, Harm: firstHarm(past)}
+			harm := past
+			harm.Seconds = h.Seconds[:n+1]
+			return &Breach{Verdict: v, History: past, Harm: firstHarm(harm)}
 		}
 	}
 	return nil
