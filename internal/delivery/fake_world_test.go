@@ -88,6 +88,8 @@ type life struct {
 	s       *Service
 	ops     atomic.Int64
 	crashAt int64
+	killAt  string // dies after the first effect of this name
+	killed  atomic.Bool
 	hard    bool
 	dead    atomic.Bool
 	crashed chan struct{}
@@ -131,7 +133,8 @@ func (l logOf) Write(p []byte) (int, error) {
 // op counts an effect or a write, and kills the process after the one that was chosen.
 func (l *life) op(what string) {
 	n := l.ops.Add(1)
-	if l.crashAt == 0 || n != l.crashAt {
+	chosen := l.crashAt != 0 && n == l.crashAt || l.killAt != "" && strings.Contains(what, l.killAt) && l.killed.CompareAndSwap(false, true)
+	if !chosen {
 		return
 	}
 	l.last = what
@@ -355,7 +358,7 @@ func (p ports) work(ctx context.Context, commit, where string) error {
 		panic("a defect in " + where)
 	}
 	p.w.mu.Lock()
-	takes := 2*time.Second + p.w.slow[commit]
+	takes := 2*time.Second + p.w.slow[commit] + p.w.slow[where]
 	p.w.mu.Unlock()
 	select {
 	case <-time.After(takes):

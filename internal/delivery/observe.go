@@ -140,7 +140,8 @@ func (s *Service) Watch(ctx context.Context, roll *rollout.Rollout, w rollout.Wa
 		return err
 	}
 	// What the verdict rests on is kept, so that it can be told and checked again. The flip does not wait for it.
-	r.keeping.Go(func() { s.keepBreach(context.WithoutCancel(ctx), roll, r, breach) })
+	rec := roll.View() // the rollback changes the record meanwhile
+	r.keeping.Go(func() { s.keepBreach(context.WithoutCancel(ctx), rec, r, breach) })
 	return breach
 }
 

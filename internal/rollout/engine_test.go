@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,6 +15,7 @@ import (
 
 // disk is what survives a crash: journal, ledger, data plane and instances. dead loses journal writes, as a power cut would.
 type disk struct {
+	mu      sync.Mutex // the guard, a step and a rollback come at the same time
 	records map[string][]byte
 	rollout domain.RolloutRecord
 	settled bool
@@ -43,6 +45,8 @@ type world struct {
 }
 
 func (w *world) op(ctx context.Context) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.ops++
 	w.check()
 	if w.ops == w.crashAt {
@@ -69,11 +73,15 @@ func (w *world) check() {
 }
 
 func (w *world) Lookup(_ context.Context, run, name string) ([]byte, bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	r, ok := w.records[run+name]
 	return r, ok, nil
 }
 
 func (w *world) Save(_ context.Context, run, name string, rec []byte) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if !w.dead {
 		w.records[run+name] = rec
 	}
@@ -81,6 +89,8 @@ func (w *world) Save(_ context.Context, run, name string, rec []byte) error {
 }
 
 func (w *world) SaveRollout(_ context.Context, r domain.RolloutRecord) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if !w.dead {
 		w.rollout = r
 	}
@@ -88,9 +98,11 @@ func (w *world) SaveRollout(_ context.Context, r domain.RolloutRecord) error {
 }
 
 func (w *world) Settle(ctx context.Context, r domain.RolloutRecord) error {
+	w.mu.Lock()
 	if !w.dead {
 		w.rollout, w.settled = r, true
 	}
+	w.mu.Unlock()
 	return w.op(ctx)
 }
 
@@ -108,6 +120,8 @@ func (w *world) Stop(ctx context.Context, i domain.InstanceID) error {
 }
 
 func (w *world) set(i domain.InstanceID, up bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if i.Role != "web" {
 		return
 	}
@@ -122,6 +136,8 @@ func (w *world) set(i domain.InstanceID, up bool) {
 }
 
 func (w *world) List(context.Context, string, domain.Environment) ([]domain.InstanceStatus, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	var list []domain.InstanceStatus
 	for release, slots := range w.running {
 		for s := range slots {
@@ -132,6 +148,7 @@ func (w *world) List(context.Context, string, domain.Environment) ([]domain.Inst
 }
 
 func (w *world) Split(ctx context.Context, s Split) error {
+	w.mu.Lock()
 	if w.traffic.Latched && w.traffic.Rollout == s.Rollout && s.Weight > w.traffic.Weight {
 		w.t.Errorf("op %d: a latched rollout was raised", w.ops)
 	}
@@ -143,10 +160,13 @@ func (w *world) Split(ctx context.Context, s Split) error {
 	if s.Next != nil {
 		w.next = s.Next.ID
 	}
+	w.mu.Unlock()
 	return w.op(ctx)
 }
 
 func (w *world) State(context.Context, string, domain.Environment) (Traffic, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	return w.traffic, nil
 }
 
@@ -316,7 +336,7 @@ func TestBakeSpansRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
 		w := newWorld(t, false)
-		time.AfterFunc(10*time.Minute, func() { w.kill(journal.ErrSuspended) })
+		time.AfterFunc(10*time.Minute, func() { synctest.Wait(); w.kill(journal.ErrSuspended) })
 		if err := w.deliver(t, false); err != nil {
 			t.Fatal(err)
 		}

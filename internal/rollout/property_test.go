@@ -31,7 +31,9 @@ var stormLimits = guard.Limits{ErrorRate: 0.05, ErrorFor: 10 * time.Second, Late
 
 // Split checks at each move that a side whose share grows has the healthy instances for it, and that a latch holds.
 func (s *storm) Split(ctx context.Context, sp Split) error {
+	s.mu.Lock()
 	if s.dead {
+		s.mu.Unlock()
 		return errGone
 	}
 	carry := func(release string) int { return domain.WeightAll / 2 * len(s.running[release]) }
@@ -55,6 +57,7 @@ func (s *storm) Split(ctx context.Context, sp Split) error {
 	if sp.Next != nil {
 		s.next = sp.Next.ID
 	}
+	s.mu.Unlock()
 	return s.op(ctx)
 }
 
@@ -62,6 +65,8 @@ func (s *storm) Split(ctx context.Context, sp Split) error {
 var errGone = errors.New("the process is dead")
 
 func (s *storm) op(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.ops++
 	if s.ops == s.crashAt {
 		s.dead = s.hard
@@ -73,13 +78,25 @@ func (s *storm) op(ctx context.Context) error {
 	return ctx.Err()
 }
 
+func (s *storm) gone() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.dead
+}
+
+func (s *storm) up(release string, index int) (up bool, all int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.running[release][Slot{"web", index}], len(s.running[release])
+}
+
 func (s *storm) Start(ctx context.Context, i domain.Instance) (domain.InstanceStatus, error) {
 	select {
 	case <-time.After(time.Second):
 	case <-ctx.Done():
 		return domain.InstanceStatus{}, context.Cause(ctx)
 	}
-	if s.dead {
+	if s.gone() {
 		return domain.InstanceStatus{}, errGone
 	}
 	s.set(i.InstanceID, true)
@@ -87,7 +104,7 @@ func (s *storm) Start(ctx context.Context, i domain.Instance) (domain.InstanceSt
 }
 
 func (s *storm) Stop(ctx context.Context, i domain.InstanceID) error {
-	if s.dead {
+	if s.gone() {
 		return errGone
 	}
 	s.set(i, false)
@@ -97,9 +114,11 @@ func (s *storm) Stop(ctx context.Context, i domain.InstanceID) error {
 func (s *storm) Check(ctx context.Context, _ *Rollout, _ bool) error { return s.op(ctx) }
 
 func (s *storm) Settle(ctx context.Context, r domain.RolloutRecord) error {
+	s.mu.Lock()
 	if !s.dead {
 		s.rollout, s.settled = r, true
 	}
+	s.mu.Unlock()
 	return s.op(ctx)
 }
 
@@ -140,7 +159,7 @@ func (s stormSamples) History(_ context.Context, now time.Time, window time.Dura
 	}
 	for i := range 2 {
 		inst := guard.Instance{Name: fmt.Sprintf("web/%d", i)}
-		if !s.s.running["v2"][Slot{"web", i}] {
+		if up, _ := s.s.up("v2", i); !up {
 			inst.Failed, inst.Message = 2, "refused"
 		}
 		h.Next = append(h.Next, inst)
@@ -198,7 +217,7 @@ func (c course) play(t *testing.T) (s *storm, end error) {
 	}
 	for _, d := range c.deaths {
 		time.AfterFunc(time.Duration(d.at)*time.Second+time.Millisecond, func() {
-			if len(s.running[d.release]) == 2 { // the supervisor brings one back; both at once are a test of their own
+			if _, all := s.up(d.release, 0); all == 2 { // the supervisor brings one back; both at once are a test of their own
 				s.set(domain.InstanceID{Release: d.release, Role: "web", Index: d.index}, false)
 			}
 		})

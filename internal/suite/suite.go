@@ -192,11 +192,11 @@ func (s *Suite) command(ctx context.Context, req Request, level Level, env []str
 	if log == nil {
 		log = io.Discard
 	}
-	said := &lastLine{}
-	log = io.MultiWriter(&locked{w: log}, said)
-	stdout := NewGoTest(log)
+	said, complained := &lastLine{}, &lastLine{}
+	log = &locked{w: log}
+	stdout := NewGoTest(io.MultiWriter(log, said))
 	ended := s.Runner.Run(ctx, command.Cmd{
-		Dir: req.Dir, Argv: argv, Env: env, Stdout: stdout, Stderr: log, Purpose: level.Name, Timeout: level.Timeout,
+		Dir: req.Dir, Argv: argv, Env: env, Stdout: stdout, Stderr: io.MultiWriter(log, complained), Purpose: level.Name, Timeout: level.Timeout,
 	})
 	var t tally
 	if level.Report == "" {
@@ -209,6 +209,9 @@ func (s *Suite) command(ctx context.Context, req Request, level Level, env []str
 	r.fill(t)
 	r.judge(ended, err)
 	if ended != nil && r.Failed == 0 && r.State == Failed {
+		if complained.String() != "" {
+			said = complained // what a command says of its end is on stderr
+		}
 		r.Reason += said.String()
 	}
 	return r
