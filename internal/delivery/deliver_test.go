@@ -160,7 +160,7 @@ func TestCancelInEveryStage(t *testing.T) {
 
 // A cancel at any instant, one second after the other through the whole of a delivery.
 func TestCancelAtEverySecond(t *testing.T) {
-	for after := 0; after < 105; after += 2 {
+	for after := 0; after < 105; after += 2 * stride {
 		in(t, func(t *testing.T, w *world) {
 			w.done("a")
 			b := w.ship("b")
@@ -193,7 +193,7 @@ func (w *world) lastRollout(env domain.Environment) (last domain.RolloutRecord) 
 
 // A person may go back at every second from the first step in production on: warm at once, cold after the end.
 func TestRollbackAtEverySecond(t *testing.T) {
-	for after := 0; after < 100; after += 2 {
+	for after := 0; after < 100; after += 2 * stride {
 		in(t, func(t *testing.T, w *world) {
 			w.done("a")
 			w.done("b")
@@ -254,7 +254,7 @@ func TestRollbackOfStaging(t *testing.T) {
 // A cold rollback that dies half-way goes on; one whose target does not start leaves what serves.
 func TestColdRollback(t *testing.T) {
 	t.Run("crash everywhere", func(t *testing.T) {
-		for at := 1; at <= 24; at++ {
+		for at := 1; at <= 24; at += stride {
 			for _, hard := range []bool{false, true} {
 				in(t, func(t *testing.T, w *world) {
 					w.done("a")
