@@ -373,7 +373,7 @@ func (p ports) work(ctx context.Context, commit, where string) error {
 }
 
 func (p ports) Build(ctx context.Context, j Job) (Artifact, error) {
-	return Artifact{Digest: "sha256:" + j.Delivery.Commit, Fixed: "/work/shop"}, p.work(ctx, j.Delivery.Commit, "build")
+	return Artifact{Digest: "sha256:" + j.Delivery.Commit, Fixed: "/srv/shop"}, p.work(ctx, j.Delivery.Commit, "build")
 }
 
 func (p ports) Admit(ctx context.Context, _, _, _ string) error { return p.alive(ctx) }
