@@ -322,6 +322,9 @@ func sentence(d domain.Delivery) string {
 	said := ""
 	if d.Outcome != nil {
 		said = d.Outcome.Sentence
+		if d.Outcome.Hint != "" {
+			said += " · " + d.Outcome.Hint
+		}
 	}
 	if said == "" {
 		for _, s := range d.Stages {

@@ -276,6 +276,7 @@ func (w *world) production() serving {
 	w.t.Helper()
 	ctx := context.WithoutCancel(w.t.Context())
 	st := storeOf{w.disk, w.life}
+	list, _ := w.driver.List(ctx, "shop", domain.Production) // before the lock: the driver calls back under its own
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var s serving
@@ -292,7 +293,6 @@ func (w *world) production() serving {
 	}
 	open, _ := st.OpenRollouts(ctx)
 	s.Open = len(open)
-	list, _ := w.driver.List(ctx, "shop", domain.Production)
 	var running []string
 	for _, i := range list {
 		rel, _ := st.Release(ctx, i.Release)

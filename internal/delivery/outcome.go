@@ -127,7 +127,8 @@ func (r *run) outcome(ctx context.Context, state domain.DeliveryState, cause err
 		}
 		return o, nil
 	case domain.RolledBackState:
-		return o, r.rolledBack(ctx, roll, t, cause, &o)
+		err := r.rolledBack(ctx, roll, t, cause, &o)
+		return o, err
 	default:
 		o.Sentence = r.endSentence(state, cause)
 		if roll.Record.Shifted == nil {

@@ -274,6 +274,7 @@ func (r *run) end(ctx context.Context, cause error) error {
 		}
 	}
 	outcome, err := r.outcome(ctx, state, cause)
+	outcome.Hint = domain.HintOf(cause)
 	if err != nil {
 		return err
 	}

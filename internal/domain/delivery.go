@@ -145,6 +145,8 @@ type CheckItem struct {
 // Outcome is how a delivery ended, computed from what was observed.
 type Outcome struct {
 	Sentence string `json:"sentence"`
+	// Hint says what to do next, where there is something to do.
+	Hint     string `json:"hint,omitempty"`
 	Requests int64  `json:"requests"`
 	// FailedBecause counts the requests that failed because of the delivery.
 	FailedBecause   int64    `json:"failed_because_of_delivery"`
