@@ -49,6 +49,7 @@ type Server struct {
 	began   time.Time
 	cleanup []step // in reverse order at Stop
 
+	sealer   *secrets.Sealer
 	store    *store.Store
 	registry *registry.Store
 	proxy    *proxy.Client
@@ -163,11 +164,11 @@ func (s *Server) openFolder(context.Context) error {
 const ballast = 16 << 20
 
 func (s *Server) openStore(ctx context.Context) error {
-	sealer, err := secrets.OpenSealer(s.path("keys", "seal.key"))
-	if err != nil {
+	var err error
+	if s.sealer, err = secrets.OpenSealer(s.path("keys", "seal.key")); err != nil {
 		return err
 	}
-	if s.store, err = store.Open(ctx, s.path("belay.db"), sealed{sealer}); err != nil {
+	if s.store, err = store.Open(ctx, s.path("belay.db"), sealed{s.sealer}); err != nil {
 		return err
 	}
 	s.later("store", func(context.Context) error { return s.store.Close() })
@@ -248,12 +249,8 @@ func (s *Server) openDeliveries(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	sealer, err := secrets.OpenSealer(s.path("keys", "seal.key"))
-	if err != nil {
-		return err
-	}
 	resolve := &resolver{values: map[string][]domain.Secret{}, resolver: &secrets.Resolver{
-		Sealer: sealer, Versions: versions{s.store}, Private: []string{s.o.Data},
+		Sealer: s.sealer, Versions: versions{s.store}, Private: []string{s.o.Data},
 	}}
 	s.runner.releases = func(ctx context.Context, app string, env domain.Environment) ([]domain.Release, error) {
 		return s.store.Releases(ctx, app, env, loggedReleases)
