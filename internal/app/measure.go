@@ -166,6 +166,18 @@ func (s *samples) Observed(_ context.Context, from time.Time) (int, error) {
 	return s.m.book.Observed(from), nil
 }
 
+// Totals adds up what both releases served since from.
+func (s *samples) Totals(_ context.Context, from time.Time) (stable, next guard.Side, err error) {
+	side := func(release string) guard.Side {
+		if release == "" {
+			return guard.Side{}
+		}
+		sum := s.m.book.Sum(s.subject.App, s.subject.Environment, release, from, time.Now())
+		return guard.Side{Requests: sum.Requests, Errors: sum.Errors, Unserved: sum.Unserved, Latency: &sum.Latency}
+	}
+	return side(s.subject.Stable), side(s.subject.Next), nil
+}
+
 // watchCritical asks the critical paths of next every ten seconds. A 5xx is confirmed at once, and stable is asked the
 // same, so that a common cause is not blamed on next.
 func (s *samples) watchCritical(ctx context.Context, list []check.Check) {

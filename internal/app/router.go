@@ -18,6 +18,8 @@ type router struct {
 
 	mu     sync.Mutex
 	routes map[string]domain.Route // as the proxy last answered them
+	// leaving holds the instances that retire, by the time at which they were started: a later life of one is another.
+	leaving map[domain.InstanceID]time.Time
 }
 
 // load reads the proxy's table: it is what traffic follows, whatever the store says.
@@ -106,7 +108,13 @@ func (r *router) State(ctx context.Context, app string, env domain.Environment) 
 	}
 	var t rollout.Traffic
 	for _, route := range status.Routes {
-		if route.App != app || route.Environment != env || route.Rollout == "" {
+		if route.App != app || route.Environment != env {
+			continue
+		}
+		if route.Stable != nil {
+			t.Stable = route.Stable.Release
+		}
+		if route.Rollout == "" {
 			continue
 		}
 		t.Rollout = route.Rollout
@@ -116,14 +124,51 @@ func (r *router) State(ctx context.Context, app string, env domain.Environment) 
 	return t, nil
 }
 
-// Drain waits for the open requests of a release, then ends its streams. A release that the data plane does not know has
-// none.
-func (r *router) Drain(ctx context.Context, app string, env domain.Environment, release string, within time.Duration) error {
-	_, err := r.proxy.Drain(ctx, proxy.DrainRequest{App: app, Environment: env, Release: release, Within: within})
+// Drain takes one instance out of the routes and waits for its open requests, then ends its streams. One that the data
+// plane does not know has none.
+func (r *router) Drain(ctx context.Context, id domain.InstanceID, within time.Duration) error {
+	addr, err := r.leave(ctx, id)
+	if err != nil || addr == "" {
+		return err
+	}
+	if err := r.refresh(ctx, id.App, id.Environment); err != nil {
+		return err
+	}
+	_, err = r.proxy.Drain(ctx, proxy.DrainRequest{App: id.App, Environment: id.Environment, Release: id.Release, Addr: addr, Within: within})
 	if domain.CodeOf(err) == domain.NotFound {
 		return nil
 	}
 	return err
+}
+
+// leave marks an instance as one that gets no traffic any more, for as long as this life of it lasts, and returns where it
+// listens; "" when it does not.
+func (r *router) leave(ctx context.Context, id domain.InstanceID) (string, error) {
+	list, err := r.list(ctx, id.App, id.Environment)
+	if err != nil {
+		return "", err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, i := range list {
+		if i.InstanceID == id && i.Addr != "" {
+			if r.leaving == nil {
+				r.leaving = map[domain.InstanceID]time.Time{}
+			}
+			r.leaving[id] = i.Started
+			return i.Addr, nil
+		}
+	}
+	delete(r.leaving, id)
+	return "", nil
+}
+
+// left reports whether this life of an instance has left the traffic. The caller holds no lock.
+func (r *router) left(i domain.InstanceStatus) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	since, known := r.leaving[i.InstanceID]
+	return known && since.Equal(i.Started)
 }
 
 // LastRequest says when the newest request began on a release, and how many are open.
@@ -205,7 +250,7 @@ func (r *router) addresses(ctx context.Context, app string, env domain.Environme
 	}
 	at := map[string][]domain.Endpoint{}
 	for _, i := range list {
-		if i.Addr != "" && i.State != domain.Stopped && i.State != domain.Stopping {
+		if i.Addr != "" && i.State != domain.Stopped && i.State != domain.Stopping && !r.left(i) {
 			key := i.Release + "/" + i.Role
 			at[key] = append(at[key], domain.Endpoint{Index: i.Index, Addr: i.Addr})
 		}

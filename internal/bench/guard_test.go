@@ -29,6 +29,10 @@ func (h history) History(_ context.Context, now time.Time, window time.Duration)
 	return guard.History{Now: now, Since: h.since, Last: h.book.Newest(), Seconds: h.book.Seconds(h.subject, from)}, nil
 }
 
+func (h history) Totals(context.Context, time.Time) (stable, next guard.Side, err error) {
+	return stable, next, nil
+}
+
 func (h history) Observed(_ context.Context, from time.Time) (int, error) {
 	return h.book.Observed(from), nil
 }
@@ -53,7 +57,7 @@ func BenchmarkGuard(b *testing.B) {
 			}
 			each := time.Since(began) / judged
 			began = time.Now()
-			if err := (guard.Watcher{Limits: limits, Samples: h}).Watch(b.Context(), h.since, span-time.Second); err != nil {
+			if _, err := (guard.Watcher{Limits: limits, Samples: h}).Watch(b.Context(), h.since, span-time.Second); err != nil {
 				b.Fatal(err)
 			}
 			replay := time.Since(began)

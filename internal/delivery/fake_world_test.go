@@ -553,7 +553,7 @@ func (p ports) State(ctx context.Context, app string, env domain.Environment) (r
 	return rollout.Traffic{Rollout: r.split.Rollout, Weight: r.split.Weight, Latched: r.split.Latched}, nil
 }
 
-func (p ports) Drain(ctx context.Context, app string, env domain.Environment, release string, within time.Duration) error {
+func (p ports) Drain(ctx context.Context, id domain.InstanceID, within time.Duration) error {
 	if err := p.alive(ctx); err != nil {
 		return err
 	}
@@ -563,11 +563,11 @@ func (p ports) Drain(ctx context.Context, app string, env domain.Environment, re
 		return context.Cause(ctx)
 	}
 	p.w.mu.Lock()
-	if r := p.w.routes[slotKey(app, env)]; r != nil {
-		r.drained[release] = true
+	if r := p.w.routes[slotKey(id.App, id.Environment)]; r != nil {
+		r.drained[id.Release] = true
 	}
 	p.w.mu.Unlock()
-	p.l.op("drain " + string(env))
+	p.l.op("drain " + string(id.Environment))
 	return p.alive(ctx)
 }
 
@@ -672,6 +672,10 @@ func (s samplesOf) History(ctx context.Context, now time.Time, window time.Durat
 		}
 	}
 	return h, err
+}
+
+func (s samplesOf) Totals(context.Context, time.Time) (stable, next guard.Side, err error) {
+	return stable, next, nil
 }
 
 func (s samplesOf) Observed(_ context.Context, from time.Time) (n int, err error) {

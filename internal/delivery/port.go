@@ -123,6 +123,43 @@ type Checks interface {
 	Run(ctx context.Context, j CheckJob) ([]domain.CheckRecord, error)
 }
 
+// Synthetic is load that Belay itself makes, out of the file's own checks of the kinds http and run.
+type Synthetic interface {
+	// Warm sends requests to next at 0 %, so that what is filled by the first requests is full before visitors come. Their
+	// answers judge nothing.
+	Warm(ctx context.Context, j CheckJob)
+	// Load sends requests through the environment's public routes, as visitors do, so many a second, until stop is called.
+	// Stop returns what came back.
+	Load(ctx context.Context, j CheckJob, perSecond int) (stop func() Load)
+	// Flows runs each flow once against next, whatever its weight. A red one was asked twice. An empty list says that the
+	// file declares none.
+	Flows(ctx context.Context, j CheckJob) []Flow
+}
+
+// Load is what synthetic requests met.
+type Load struct {
+	Requests, Failed int64
+	// Message tells the first failure.
+	Message string
+}
+
+// Flow is one run of one flow.
+type Flow struct {
+	Name     string
+	Critical bool
+	Failed   bool
+	Shared   bool // it failed on stable, too
+	Message  string
+}
+
+// Jobs are the scheduled roles.
+type Jobs interface {
+	// Status lists them, each with its next tick and its last run.
+	Status(ctx context.Context, app string, env domain.Environment) ([]domain.JobStatus, error)
+	// End ends what still runs of a release that was taken back.
+	End(ctx context.Context, app string, env domain.Environment, release string) error
+}
+
 // Measurements is what the proxy counted.
 type Measurements interface {
 	// Samples returns the history of a rollout for its guard, with its critical checks running until stop is called.

@@ -119,7 +119,7 @@ func (r *run) open(ctx context.Context, env domain.Environment, next string) (st
 	if err := r.s.ports.Runner.Capacity(ctx, roll.Next); err != nil {
 		return "", err
 	}
-	roll.Plan = rollout.BlueGreen(roll.Fleet(), rollout.Settings{Hold: r.settings.hold(env)})
+	roll.Plan = rollout.New(roll.Fleet(), r.settings.plan(env))
 	if rec.Plan, err = json.Marshal(roll.Plan); err != nil {
 		return "", err
 	}

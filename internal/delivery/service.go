@@ -27,6 +27,8 @@ type Ports struct {
 	Runner       Runner
 	Traffic      Traffic
 	Logs         StageLogs
+	Synthetic    Synthetic
+	Jobs         Jobs
 	Health       func(context.Context) (Health, error)
 }
 
@@ -65,9 +67,9 @@ func New(p Ports, o Options) *Service {
 		domain.Production: newQueue(true, byApp),
 	}
 	s.engine = &rollout.Engine{
-		Driver: p.Runner, Router: p.Traffic, Guard: s, Checker: s, Ledger: s, Journal: p.Store, Observer: s,
+		Driver: p.Runner, Router: p.Traffic, Guard: s, Gate: s, Checker: s, Ledger: s, Journal: p.Store, Observer: s,
 		Limits: rollout.Limits{
-			Step: config.StepSlack, Rollback: config.RollbackDeadline, PageEvery: config.RollbackPageEvery,
+			Step: config.StepSlack, Gate: queueWait, Proof: proofWait, Rollback: config.RollbackDeadline, PageEvery: config.RollbackPageEvery,
 			RollbackDrain: config.RollbackWebSocketDrain,
 		},
 	}

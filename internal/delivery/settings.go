@@ -1,6 +1,8 @@
 package delivery
 
 import (
+	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -8,6 +10,7 @@ import (
 	"github.com/belay-cd/belay/internal/config"
 	"github.com/belay-cd/belay/internal/domain"
 	"github.com/belay-cd/belay/internal/guard"
+	"github.com/belay-cd/belay/internal/rollout"
 )
 
 // settings are the limits that hold for one delivery, fixed when it begins: the stricter of its own file and the file of
@@ -16,8 +19,10 @@ type settings struct {
 	Guard           guard.Limits  `json:"guard"`
 	VerifyErrorRate float64       `json:"verify_error_rate"`
 	VerifyLatency   float64       `json:"verify_latency"`
-	Monitor         time.Duration `json:"monitor"`
-	StagingHold     time.Duration `json:"staging_hold"`
+	// Rollout is how production's plan is made; staging's holds are all StagingHold.
+	Rollout     rollout.Settings `json:"rollout"`
+	StagingHold time.Duration    `json:"staging_hold"`
+	Undecided   config.Undecided `json:"undecided"`
 	Loosened        []string      `json:"loosened"`
 }
 
@@ -38,18 +43,40 @@ func newSettings(own, last *config.File) settings {
 		},
 		VerifyErrorRate: float64(effective.Verify.ErrorRate),
 		VerifyLatency:   float64(effective.Verify.Latency),
-		Monitor:         time.Duration(effective.Monitor.For),
+		Rollout:         rolloutSettings(effective),
 		StagingHold:     time.Duration(effective.Rollout.StagingHold),
+		Undecided:       effective.Guard.Undecided,
 		Loosened:        loosened,
 	}
 }
 
-// hold is how long the last bake of an environment takes.
-func (s settings) hold(env domain.Environment) time.Duration {
-	if env == domain.Staging {
-		return s.StagingHold
+// rolloutSettings are what the file says about the plan.
+func rolloutSettings(f *config.File) rollout.Settings {
+	s := rollout.Settings{
+		Strategy: rollout.Strategy(f.Rollout.Strategy), Holdback: weightOf(f.Monitor.Holdback), Soak: f.Rollout.MinSoak.D(),
+		Hold: f.Monitor.For.D(),
 	}
-	return s.Monitor
+	for _, step := range f.Rollout.Steps {
+		s.Steps = append(s.Steps, rollout.Weight{Weight: weightOf(step.Weight), Hold: step.For, Proved: step.Proved})
+	}
+	return s
+}
+
+// weightOf is a percentage in the unit of weights.
+func weightOf(p config.Percent) int { return int(math.Round(float64(p) * domain.WeightAll)) }
+
+// plan is what an environment's plan is made of. Staging moves the same way and only holds shorter.
+func (s settings) plan(env domain.Environment) rollout.Settings {
+	p := s.Rollout
+	if env != domain.Staging {
+		return p
+	}
+	p.Hold, p.Soak = s.StagingHold, min(p.Soak, s.StagingHold)
+	p.Steps = slices.Clone(p.Steps)
+	for i := range p.Steps {
+		p.Steps[i].Hold = min(p.Steps[i].Hold, s.StagingHold)
+	}
+	return p
 }
 
 // parse reads belay.yaml; any error in it is one refusal with every finding.
@@ -65,15 +92,11 @@ func parse(name string, text []byte, demo bool) (*config.File, error) {
 	return nil, domain.Errorf(domain.Invalid, "%s", strings.TrimSpace(report.String()))
 }
 
-// workloads are the roles that this version runs, resolved for an environment. Roles with a schedule and singletons are
-// accepted in the file and listed as not in force.
+// workloads are the roles of a file, resolved for an environment.
 func workloads(f *config.File, env domain.Environment) []domain.Workload {
-	var list []domain.Workload
-	for _, w := range config.Workloads(f, env) {
-		if w.Kind == domain.Web || w.Kind == domain.Worker {
-			traffic(&w, f)
-			list = append(list, w)
-		}
+	list := config.Workloads(f, env)
+	for i := range list {
+		traffic(&list[i], f)
 	}
 	return list
 }

@@ -197,7 +197,7 @@ func rolesOf(f *config.File) []rollout.Role {
 
 // planRows prints the seven rows; the steps stand beneath Deploy production.
 func planRows(f *config.File, set settings, fleet rollout.Fleet) ([]PlanRow, float64) {
-	plan := rollout.BlueGreen(fleet, rollout.Settings{Hold: set.Monitor})
+	plan := rollout.New(fleet, set.plan(domain.Production))
 	checks := plural(len(f.Verify.Checks), "check") + " beside the built-in ones"
 	rows := make([]PlanRow, 0, len(Stages))
 	for _, s := range Stages {
@@ -216,12 +216,12 @@ func planRows(f *config.File, set settings, fleet rollout.Fleet) ([]PlanRow, flo
 		case domain.VerifyProduction:
 			row.Summary = fmt.Sprintf("error rate < %s, p95 < baseline + %s, %s", rate(set.VerifyErrorRate), rate(set.VerifyLatency), checks)
 		case domain.Monitor:
-			row.Summary = fmt.Sprintf("%s at 100 %%, stable stays warm", domain.Span(set.Monitor))
+			row.Summary = fmt.Sprintf("%s at 100 %%, stable stays warm", domain.Span(set.Rollout.Hold))
 		}
 		row.Steps = planSteps(plan, s.Name)
 		rows = append(rows, row)
 	}
-	return rows, (set.Monitor + set.StagingHold).Seconds()
+	return rows, (set.Rollout.Hold + set.StagingHold).Seconds()
 }
 
 // planSteps joins neighbours of one verb into one line: start next/web/0 next/web/1.

@@ -66,6 +66,12 @@ type Delivery struct {
 	NotInForce []string `json:"not_in_force,omitempty"`
 	Outcome    *Outcome `json:"outcome,omitempty"`
 	URL        string   `json:"url,omitempty"`
+	// Urgent is why this delivery goes before all others; "" for an ordinary one.
+	Urgent string `json:"urgent,omitempty"`
+	// From is the address of the running app that this first delivery takes over as stable.
+	From string `json:"from,omitempty"`
+	// Rehearsal is the rollback as it was rehearsed in staging; nil before it.
+	Rehearsal *Rehearsal `json:"rehearsal,omitempty"`
 	// Traffic is what stable and next served in the open or last rollout of production.
 	Traffic *Traffic `json:"traffic,omitempty"`
 }
@@ -126,6 +132,19 @@ type CheckRecord struct {
 	State   string  `json:"state"` // passed, failed, not checked
 	Message string  `json:"message,omitempty"`
 	Took    float64 `json:"took"` // seconds
+}
+
+// Rehearsal is one rollback and one way forward again in staging, under synthetic load. Times are in seconds.
+type Rehearsal struct {
+	At time.Time `json:"at"`
+	// Moved is the time from the decision to the data plane's acknowledgement; Whole until next was gone.
+	Moved float64 `json:"moved"`
+	Whole float64 `json:"whole"`
+	// Start is how long the instances took to be healthy again: what a rollback to a release that is not warm would take.
+	Start    float64 `json:"start"`
+	Requests int64   `json:"requests"`       // of the synthetic load meanwhile
+	Failed   int64   `json:"failed"`         // of them
+	None     string  `json:"none,omitempty"` // why there was no rehearsal
 }
 
 // Gate is a condition before Deploy production.
@@ -236,6 +255,7 @@ type EnvironmentStatus struct {
 	Before    *Figures         `json:"before,omitempty"`
 	Rollback  RollbackStatus   `json:"rollback"`
 	Routes    []string         `json:"routes,omitempty"` // host/path served
+	Jobs      []JobStatus      `json:"jobs,omitempty"`   // cron roles
 }
 
 // Instances counts the instances of an environment.
@@ -260,7 +280,44 @@ type RollbackStatus struct {
 	Commit   string `json:"commit,omitempty"`
 	Warm     bool   `json:"warm"`
 	Reason   string `json:"reason,omitempty"`
+	// Seconds is how long the traffic will take to move, as it was last measured; nil when it never was.
+	Seconds *float64 `json:"seconds,omitempty"`
 }
+
+// JobStatus is one cron role of an environment.
+type JobStatus struct {
+	Role string    `json:"role"`
+	Next time.Time `json:"next"` // its next tick
+	Last *JobRun   `json:"last,omitempty"`
+}
+
+// JobRun is what became of one tick of a cron role. It is stored before anything starts, once.
+type JobRun struct {
+	App         string      `json:"app"`
+	Environment Environment `json:"environment"`
+	Role        string      `json:"role"`
+	Tick        time.Time   `json:"tick"`
+	Release     string      `json:"release,omitempty"` // rel_…
+	State       JobState    `json:"state"`
+	Started     *time.Time  `json:"started,omitempty"`
+	Ended       *time.Time  `json:"ended,omitempty"`
+	Code        int         `json:"code"` // exit code
+	Message     string      `json:"message,omitempty"`
+}
+
+// JobState says what became of a tick.
+type JobState string
+
+// The states of a tick. All but JobClaimed and JobRunning are final.
+const (
+	JobClaimed JobState = "claimed" // stored, not started yet
+	JobQueued  JobState = "queued"  // waits for the run before it
+	JobRunning JobState = "running"
+	JobDone    JobState = "done"
+	JobFailed  JobState = "failed"
+	JobSkipped JobState = "skipped" // the run before it was not over
+	JobMissed  JobState = "missed"  // nobody was there to start it
+)
 
 // RollbackResult is what a rollback did, observed.
 type RollbackResult struct {

@@ -52,6 +52,9 @@ type Release struct {
 	Workloads []Workload `json:"workloads"`
 	// Fixed is the folder under which the artifact was built and under which its instances see it.
 	Fixed string `json:"fixed,omitempty"`
+	// External is where an app listens that ran before Belay and was taken over as stable, host:port. Belay sends it traffic,
+	// and neither starts nor stops it.
+	External string `json:"external,omitempty"`
 }
 
 // Short returns the first seven characters of the commit, as people write it.
@@ -98,6 +101,11 @@ type Workload struct {
 	Hosts     []string          `json:"hosts,omitempty"`
 	Paths     []string          `json:"paths,omitempty"`
 	TLS       string            `json:"tls,omitempty"` // auto or none
+	// Schedule is when a cron role is started: five cron fields and a zone. Overlap says what happens when it still runs at
+	// its next tick, skip or queue; Timeout ends it.
+	Schedule string        `json:"schedule,omitempty"`
+	Overlap  string        `json:"overlap,omitempty"`
+	Timeout  time.Duration `json:"timeout,omitempty"`
 	// Split, Sticky, Endpoints and Segments say how the data plane draws and measures this role's traffic: see Route.
 	Split     string             `json:"split,omitempty"`
 	Sticky    *Sticky            `json:"sticky,omitempty"`

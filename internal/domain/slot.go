@@ -9,9 +9,11 @@ type Slot struct {
 	// Stable is the release that the slot owns: the only one whose instances are started again by themselves.
 	Stable string `json:"stable,omitempty"` // rel_…
 	// Previous is the last release that was stable before; the target of a rollback after done.
-	Previous string    `json:"previous,omitempty"`
-	Since    time.Time `json:"since,omitzero"`
-	Epoch    int64     `json:"epoch"` // of the route, grows with each change
+	Previous string `json:"previous,omitempty"`
+	// Done is the last release whose delivery was done: what one may go back to when Previous was superseded before its end.
+	Done  string    `json:"done,omitempty"`
+	Since time.Time `json:"since,omitzero"`
+	Epoch int64     `json:"epoch"` // of the route, grows with each change
 }
 
 // RolloutState says how far a rollout is.

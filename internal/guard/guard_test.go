@@ -128,6 +128,10 @@ func (p tape) History(_ context.Context, now time.Time, window time.Duration) (H
 	return h, nil
 }
 
+func (p tape) Totals(context.Context, time.Time) (stable, next Side, err error) {
+	return stable, next, nil
+}
+
 func (p tape) Observed(_ context.Context, from time.Time) (int, error) {
 	return len(p.seconds(from, time.Now())), nil
 }
@@ -137,7 +141,7 @@ func TestWatch(t *testing.T) {
 	t.Run("ends with its hold", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			from := time.Now()
-			if err := (Watcher{Limits: limits, Samples: tape{start: from, next: good}}).Watch(t.Context(), from, 15*time.Minute); err != nil {
+			if _, err := (Watcher{Limits: limits, Samples: tape{start: from, next: good}}).Watch(t.Context(), from, 15*time.Minute); err != nil {
 				t.Fatal(err)
 			}
 			if took := time.Since(from); took != 15*time.Minute {
@@ -149,7 +153,7 @@ func TestWatch(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			from := time.Now()
 			blind := tape{start: from, next: good, lost: func(i int) bool { return i >= 120 && i < 420 }}
-			if err := (Watcher{Limits: limits, Samples: blind}).Watch(t.Context(), from, 15*time.Minute); err != nil {
+			if _, err := (Watcher{Limits: limits, Samples: blind}).Watch(t.Context(), from, 15*time.Minute); err != nil {
 				t.Fatal(err)
 			}
 			if took := time.Since(from); took < 19*time.Minute || took > 20*time.Minute {
@@ -167,7 +171,7 @@ func TestWatch(t *testing.T) {
 				return side(50, 0, 20*ms)
 			}}
 			time.Sleep(10 * time.Minute)
-			err := (Watcher{Limits: limits, Samples: p}).Watch(t.Context(), from, 15*time.Minute)
+			_, err := (Watcher{Limits: limits, Samples: p}).Watch(t.Context(), from, 15*time.Minute)
 			var b *Breach
 			if !errors.As(err, &b) || b.Verdict.Trigger != "errors" || !b.Harm.Equal(from.Add(time.Second)) {
 				t.Errorf("err = %v", err)
@@ -178,7 +182,7 @@ func TestWatch(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			from := time.Now()
 			p := tape{start: from, next: func(i int) Side { return side(50, 40, 20*ms) }}
-			err := (Watcher{Limits: limits, Samples: p}).Watch(t.Context(), from, 3*time.Minute)
+			_, err := (Watcher{Limits: limits, Samples: p}).Watch(t.Context(), from, 3*time.Minute)
 			var b *Breach
 			if !errors.As(err, &b) {
 				t.Errorf("err = %v", err)
@@ -190,7 +194,7 @@ func TestWatch(t *testing.T) {
 			ctx, cancel := context.WithCancelCause(t.Context())
 			why := errors.New("why")
 			time.AfterFunc(time.Minute, func() { cancel(why) })
-			if err := (Watcher{Limits: limits, Samples: tape{start: time.Now(), next: good}}).Watch(ctx, time.Now(), time.Hour); !errors.Is(err, why) {
+			if _, err := (Watcher{Limits: limits, Samples: tape{start: time.Now(), next: good}}).Watch(ctx, time.Now(), time.Hour); !errors.Is(err, why) {
 				t.Errorf("err = %v", err)
 			}
 		})

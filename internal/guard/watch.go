@@ -13,6 +13,14 @@ type Samples interface {
 	History(ctx context.Context, now time.Time, window time.Duration) (History, error)
 	// Observed counts the distinct ticks since from.
 	Observed(ctx context.Context, from time.Time) (int, error)
+	// Totals adds up what both releases served since from.
+	Totals(ctx context.Context, from time.Time) (stable, next Side, err error)
+}
+
+// Report is what a watch saw when it ended well.
+type Report struct {
+	From, To     time.Time
+	Stable, Next Side
 }
 
 // Breach is the error of a watch that found harm.
@@ -34,22 +42,25 @@ type Watcher struct {
 	Samples Samples
 	// Held is told when the verdict becomes Hold, and with a zero Verdict when it is over.
 	Held func(Verdict)
+	// Enough is asked once a second when the hold is over, was seen and is calm: false goes on watching, an error ends the
+	// watch with it. Without it the hold ends.
+	Enough func(Report) (bool, error)
 }
 
 // seenShare of its ticks must have been observed before a hold may end.
 const seenShare = 0.95
 
 // Watch judges every second from `from` on, also those that passed while nobody watched, and returns a *Breach, the cause
-// of ctx, or nil when hold is over, at least 95 % of its ticks were observed, and the verdict is not Hold. A hold of 0
-// never ends by itself.
-func (w Watcher) Watch(ctx context.Context, from time.Time, hold time.Duration) error {
+// of ctx, or what it saw when hold is over, at least 95 % of its ticks were observed, the verdict is not Hold and Enough
+// agrees. A hold of 0 never ends by itself.
+func (w Watcher) Watch(ctx context.Context, from time.Time, hold time.Duration) (Report, error) {
 	window := max(w.Limits.ErrorFor, w.Limits.LatencyFor)
 	h, err := w.Samples.History(ctx, time.Now(), max(window, time.Since(from)+window))
 	if err != nil {
-		return err
+		return Report{}, err
 	}
 	if b := replay(w.Limits, h, from); b != nil {
-		return b
+		return Report{}, b
 	}
 	held := false
 	second := time.NewTicker(time.Second)
@@ -57,37 +68,47 @@ func (w Watcher) Watch(ctx context.Context, from time.Time, hold time.Duration) 
 	for {
 		now := time.Now()
 		if h, err = w.Samples.History(ctx, now, window); err != nil {
-			return err
+			return Report{}, err
 		}
 		v := Judge(w.Limits, h)
 		if v.Kind == RollBack {
-			return &Breach{Verdict: v, History: h, Harm: firstHarm(h)}
+			return Report{}, &Breach{Verdict: v, History: h, Harm: firstHarm(h)}
 		}
 		if w.Held != nil && held != (v.Kind == Hold) {
 			w.Held(v)
 		}
 		held = v.Kind == Hold
-		if over, err := w.over(ctx, from, hold, now); err != nil || over && !held {
-			return err
+		if !held {
+			if report, over, err := w.over(ctx, from, hold, now); err != nil || over {
+				return report, err
+			}
 		}
 		select {
 		case <-second.C:
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return Report{}, context.Cause(ctx)
 		}
 	}
 }
 
-// over reports whether the hold has passed and was seen.
-func (w Watcher) over(ctx context.Context, from time.Time, hold time.Duration, now time.Time) (bool, error) {
+// over reports whether the hold has passed, was seen, and is enough.
+func (w Watcher) over(ctx context.Context, from time.Time, hold time.Duration, now time.Time) (Report, bool, error) {
 	if hold <= 0 || now.Before(from.Add(hold)) {
-		return false, nil
+		return Report{}, false, nil
 	}
 	seen, err := w.Samples.Observed(ctx, from)
 	if err != nil {
-		return false, domain.Errorf(domain.Failed, "the ticks of the hold cannot be counted: %w", err)
+		return Report{}, false, domain.Errorf(domain.Failed, "the ticks of the hold cannot be counted: %w", err)
 	}
-	return float64(seen) >= seenShare*hold.Seconds(), nil
+	if float64(seen) < seenShare*hold.Seconds() {
+		return Report{}, false, nil
+	}
+	report := Report{From: from, To: now}
+	if report.Stable, report.Next, err = w.Samples.Totals(ctx, from); err != nil || w.Enough == nil {
+		return report, err == nil, err
+	}
+	enough, err := w.Enough(report)
+	return report, enough && err == nil, err
 }
 
 // replay judges the seconds that passed while nobody watched: harm that came and went again is harm.

@@ -2,31 +2,25 @@ package rollout
 
 import "github.com/belay-cd/belay/internal/domain"
 
-// BlueGreen starts next beside stable, checks it at 0 %, flips all traffic at once, and keeps stable warm until the end of
-// the hold. Consumers of next start once the web roles are checked, and those of stable stop at the flip.
+// BlueGreen starts next beside stable, checks it at 0 %, gives it all traffic but the holdback at once, and keeps stable
+// warm until the end of the hold. It is a canary without steps.
 func BlueGreen(f Fleet, s Settings) Plan {
-	deploy, verify, watch := stages(f.Environment)
-	var p Plan
-	p = each(p, f.Next, Step{Stage: deploy, Verb: Start, Side: domain.Next}, web)
-	p = append(p, Step{Stage: deploy, Verb: Check, Side: domain.Next})
-	p = each(p, f.Next, Step{Stage: deploy, Verb: Start, Side: domain.Next}, other)
-	p = append(p, Step{Stage: deploy, Verb: Shift, Side: domain.Next, Weight: domain.WeightAll})
-	p = each(p, f.Stable, Step{Stage: deploy, Verb: Retire, Side: domain.Stable}, other)
-	p = append(p,
-		Step{Stage: verify, Verb: Check, Side: domain.Next, Traffic: true},
-		Step{Stage: watch, Verb: Bake, Side: domain.Next, Weight: domain.WeightAll, Hold: s.Hold})
-	return each(p, f.Stable, Step{Stage: watch, Verb: Retire, Side: domain.Stable}, web)
+	s.Steps = nil
+	return Canary(f, s)
 }
 
 // Return goes back to a release that is no longer warm: its instances start from what is local, are checked, and take all
-// traffic at once. It has no hold: this release was done once.
+// traffic at once. It has no hold: this release was done once. Consumers of the release that is left stop before those of
+// the target start.
 func Return(f Fleet) Plan {
-	deploy, _, _ := stages(f.Environment)
-	var p Plan
-	p = each(p, f.Next, Step{Stage: deploy, Verb: Start, Side: domain.Next}, web)
-	p = append(p, Step{Stage: deploy, Verb: Check, Side: domain.Next})
-	p = append(p, Step{Stage: deploy, Verb: Shift, Side: domain.Next, Weight: domain.WeightAll})
-	p = each(p, f.Stable, Step{Stage: deploy, Verb: Retire, Side: domain.Stable}, other)
-	p = each(p, f.Next, Step{Stage: deploy, Verb: Start, Side: domain.Next}, other)
-	return each(p, f.Stable, Step{Stage: deploy, Verb: Retire, Side: domain.Stable}, web)
+	d := newDraft(f)
+	d.start(domain.Web, all)
+	d.check(d.deploy, false)
+	d.shift(domain.WeightAll)
+	for _, kind := range []domain.RoleKind{domain.Worker, domain.Singleton} {
+		d.retire(kind, all)
+		d.start(kind, all)
+	}
+	d.retire(domain.Web, all)
+	return d.plan
 }

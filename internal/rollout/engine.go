@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/belay-cd/belay/internal/domain"
@@ -25,8 +27,9 @@ type Router interface {
 	Split(ctx context.Context, s Split) error
 	// State returns what the data plane does now, from the data plane itself.
 	State(ctx context.Context, app string, env domain.Environment) (Traffic, error)
-	// Drain returns when the release has no open request, at the latest after within; streams are then ended properly.
-	Drain(ctx context.Context, app string, env domain.Environment, release string, within time.Duration) error
+	// Drain takes one instance out of the traffic and returns when it has no open request, at the latest after within; its
+	// streams are then ended properly. An instance that gets no traffic is no error.
+	Drain(ctx context.Context, id domain.InstanceID, within time.Duration) error
 }
 
 // Split is the whole of what the traffic of one environment should do.
@@ -45,6 +48,8 @@ type Traffic struct {
 	Rollout string
 	Weight  int
 	Latched bool
+	// Stable is the release that gets what next does not; "" when the environment takes no traffic.
+	Stable string
 }
 
 // Watch says for how long the guard watches.
@@ -52,11 +57,26 @@ type Watch struct {
 	From time.Time
 	// Hold is how long it lasts; 0 is until ctx ends. It ends only when at least 95 % of its ticks were observed.
 	Hold time.Duration
+	// Proof says that the hold ends upwards: it needs evidence, or somebody's word, before it ends.
+	Proof bool
 }
 
-// Guard watches next. A nil error means that the hold is over and was seen; any error but the cause of ctx is a breach.
+// Guard watches next. A nil error means that the hold is over and was seen, and the finding says what was seen; any error
+// but the cause of ctx is a breach.
 type Guard interface {
-	Watch(ctx context.Context, r *Rollout, w Watch) error
+	Watch(ctx context.Context, r *Rollout, w Watch) (Finding, error)
+}
+
+// Finding is how a hold ended well: a word for programs and a sentence with its numbers for people.
+type Finding struct {
+	Verdict  string
+	Sentence string
+}
+
+// Gate is asked before next gets more traffic. It returns when that may be, however long it takes; it is never asked
+// before a rollback.
+type Gate interface {
+	Raise(ctx context.Context, r *Rollout, weight int) error
 }
 
 // Checker runs the verifications: at 0 % through the rollout's own listener, or under traffic.
@@ -87,6 +107,7 @@ type Progress struct {
 	At      time.Time
 	Until   time.Time // end of a bake
 	Message string
+	Verdict string // of a bake that ended well
 	By      string // who ended it early: the guard, or a person
 }
 
@@ -106,6 +127,8 @@ func (b *RolledBack) Unwrap() error { return b.Cause }
 // Limits are the deadlines of the engine.
 type Limits struct {
 	Step          time.Duration // of a step, beyond its hold
+	Gate          time.Duration // longest wait before next gets more traffic
+	Proof         time.Duration // longest wait for evidence, or for somebody's word, when a hold ended without enough traffic
 	Rollback      time.Duration // then a person is paged
 	PageEvery     time.Duration
 	RollbackDrain time.Duration
@@ -116,6 +139,7 @@ type Engine struct {
 	Driver   Driver
 	Router   Router
 	Guard    Guard
+	Gate     Gate
 	Checker  Checker
 	Ledger   Ledger
 	Journal  journal.Store
@@ -134,8 +158,10 @@ func (e *Engine) Advance(ctx context.Context, r *Rollout, stage domain.Stage) er
 	work, done := r.work(ctx)
 	defer done()
 	var left error
-	for i, s := range r.Plan {
-		if s.Stage != stage {
+	for i := 0; i < len(r.Plan); {
+		end := r.Plan.together(i)
+		if r.Plan[i].Stage != stage {
+			i = end
 			continue
 		}
 		settled := i > r.Plan.Settled()
@@ -143,8 +169,8 @@ func (e *Engine) Advance(ctx context.Context, r *Rollout, stage domain.Stage) er
 		if settled {
 			live = ctx
 		}
-		err := e.step(live, r, i)
-		if err == nil && i == r.Plan.Settled() {
+		err := e.steps(live, r, i, end)
+		if err == nil && end-1 == r.Plan.Settled() {
 			err = e.settle(ctx, r)
 		}
 		switch {
@@ -158,8 +184,40 @@ func (e *Engine) Advance(ctx context.Context, r *Rollout, stage domain.Stage) er
 		default:
 			return e.Revert(ctx, r, err)
 		}
+		i = end
 	}
 	return left
+}
+
+// together returns the end of the steps from i on that are done at the same time: instances that retire one after the other
+// in the plan wait for nothing but themselves. Everything else is done in its turn.
+func (p Plan) together(i int) int {
+	end := i + 1
+	for p[i].Verb == Retire && end < len(p) && p[end].Verb == Retire && p[end].Stage == p[i].Stage {
+		end++
+	}
+	return end
+}
+
+// steps runs the steps from i to end at the same time, and returns when all are over.
+func (e *Engine) steps(ctx context.Context, r *Rollout, i, end int) error {
+	if end == i+1 {
+		return e.step(ctx, r, i)
+	}
+	errs := make([]error, end-i)
+	var group sync.WaitGroup
+	for n := i; n < end; n++ {
+		group.Go(func() { errs[n-i] = e.step(ctx, r, n) })
+	}
+	group.Wait()
+	told := map[string]bool{} // what ended all of them is said once
+	return errors.Join(slices.DeleteFunc(errs, func(err error) bool {
+		known := err == nil || told[err.Error()]
+		if !known {
+			told[err.Error()] = true
+		}
+		return known
+	})...)
 }
 
 // unfinishedRollback goes on with a rollback that a crash cut off. The data plane is asked before the journal: its latch
@@ -196,16 +254,17 @@ func (e *Engine) step(ctx context.Context, r *Rollout, i int) error {
 			p.Until = began.Add(s.Hold)
 		}
 		e.Observer.Step(ctx, r, i, p)
-		late := domain.Errorf(domain.Failed, "%s: not done within %s", s, domain.Span(s.Hold+e.Limits.Step))
-		limited, cancel := context.WithDeadlineCause(ctx, began.Add(s.Hold+e.Limits.Step), late)
+		within := e.within(s)
+		late := domain.Errorf(domain.Failed, "%s: not done within %s", s, domain.Span(within))
+		limited, cancel := context.WithDeadlineCause(ctx, began.Add(within), late)
 		defer cancel()
-		err := e.guarded(limited, r, i, began)
+		found, err := e.guarded(limited, r, i, began)
 		if err != nil && limited.Err() != nil {
 			err = context.Cause(limited)
 		}
 		e.lowerBefore(ctx, r, i, err)
 		if err == nil || ctx.Err() == nil { // an interrupted step has no outcome
-			p = Progress{State: domain.DoneState, At: time.Now().UTC()}
+			p = Progress{State: domain.DoneState, At: time.Now().UTC(), Verdict: found.Verdict, Message: found.Sentence}
 			if err != nil {
 				p.State, p.Message, p.By = domain.FailedState, err.Error(), askedBy(err)
 			}
@@ -213,6 +272,18 @@ func (e *Engine) step(ctx context.Context, r *Rollout, i int) error {
 		}
 		return err
 	})
+}
+
+// within is the hard deadline of a step, from its beginning.
+func (e *Engine) within(s Step) time.Duration {
+	within := s.Hold + e.Limits.Step
+	switch {
+	case s.Verb == Shift:
+		within += e.Limits.Gate
+	case s.Proof:
+		within += e.Limits.Proof
+	}
+	return within
 }
 
 // lowerBefore takes the traffic from next when a step of the guarded part has failed, before anything is written down: a
@@ -227,40 +298,42 @@ func (e *Engine) lowerBefore(ctx context.Context, r *Rollout, i int, err error) 
 
 // guarded runs the effect of a step with the guard beside it, while next has traffic. The end of a bake and a breach in
 // it are one decision: the guard's. Whatever ends the step early lowers next before the step itself is waited for.
-func (e *Engine) guarded(ctx context.Context, r *Rollout, i int, began time.Time) error {
+func (e *Engine) guarded(ctx context.Context, r *Rollout, i int, began time.Time) (Finding, error) {
 	s := r.Plan[i]
 	if s.Verb == Bake && s.Hold == 0 {
-		return nil // to the guard 0 is no end at all
+		return Finding{}, nil // to the guard 0 is no end at all
 	}
 	if s.Verb == Bake {
-		return e.Guard.Watch(ctx, r, Watch{From: began, Hold: s.Hold})
+		return e.Guard.Watch(ctx, r, Watch{From: began, Hold: s.Hold, Proof: s.Proof})
 	}
 	if i > r.Plan.Settled() {
-		return insist(ctx, func() error { return e.effect(ctx, r, s) })
+		return Finding{}, insist(ctx, func() error { return e.effect(ctx, r, s) })
 	}
 	if i <= r.Plan.FirstShift() {
-		return e.effect(ctx, r, s)
+		return Finding{}, e.effect(ctx, r, s)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	watch := make(chan error, 1)
 	effect := make(chan error, 1)
-	go func() { watch <- contain(func() error { return e.Guard.Watch(ctx, r, Watch{From: began}) }) }()
+	go func() {
+		watch <- contain(func() error { _, err := e.Guard.Watch(ctx, r, Watch{From: began}); return err })
+	}()
 	go func() { effect <- contain(func() error { return e.effect(ctx, r, s) }) }()
 	select {
 	case err := <-effect:
 		cancel(errOver)
 		if breach := <-watch; breach != nil && !errors.Is(breach, errOver) && !errors.Is(breach, context.Cause(ctx)) {
-			return breach
+			return Finding{}, breach
 		}
-		return err
+		return Finding{}, err
 	case err := <-watch:
 		cancel(err)
 		if !errors.Is(err, journal.ErrSuspended) {
 			_, _ = e.lower(context.WithoutCancel(ctx), r) // Revert does it again, and reports
 		}
 		<-effect //nolint:errcheck // it ends with its context; its own outcome no longer matters
-		return err
+		return Finding{}, err
 	}
 }
 
@@ -300,6 +373,12 @@ func (e *Engine) effect(ctx context.Context, r *Rollout, s Step) error {
 	case Check:
 		return e.Checker.Check(ctx, r, s.Traffic)
 	case Shift:
+		if err := e.Gate.Raise(ctx, r, s.Weight); err != nil {
+			return err
+		}
+		late := domain.Errorf(domain.Failed, "%s: not done within %s of the permission", s, domain.Span(e.Limits.Step))
+		ctx, cancel := context.WithTimeoutCause(ctx, e.Limits.Step, late)
+		defer cancel()
 		return e.shift(ctx, r, s.Weight)
 	case Retire:
 		return e.retire(ctx, r, s)
@@ -328,18 +407,16 @@ func (e *Engine) shift(ctx context.Context, r *Rollout, weight int) error {
 	return e.Router.Split(ctx, r.split(weight, false))
 }
 
-// retire drains a release in the data plane before it stops one of its instances.
+// retire takes an instance out of the traffic and drains it before it is stopped.
 func (e *Engine) retire(ctx context.Context, r *Rollout, s Step) error {
-	rel, within := r.release(s.Side), e.Limits.RollbackDrain
-	for _, w := range rel.Workloads {
-		if w.Role == s.Role && s.Side == domain.Stable {
-			within = w.Drain
-		}
+	inst, within := r.instance(s), e.Limits.RollbackDrain
+	if s.Side == domain.Stable {
+		within = inst.Workload.Drain
 	}
-	if err := e.Router.Drain(ctx, rel.App, rel.Environment, rel.ID, within); err != nil {
+	if err := e.Router.Drain(ctx, inst.InstanceID, within); err != nil {
 		return err
 	}
-	return e.Driver.Stop(ctx, r.instance(s).InstanceID)
+	return e.Driver.Stop(ctx, inst.InstanceID)
 }
 
 // settle makes next stable: the point of no return. The record comes first, then the data plane. From the record on nobody

@@ -170,9 +170,9 @@ func (w *world) State(context.Context, string, domain.Environment) (Traffic, err
 	return w.traffic, nil
 }
 
-func (w *world) Drain(context.Context, string, domain.Environment, string, time.Duration) error {
-	return nil
-}
+func (w *world) Drain(context.Context, domain.InstanceID, time.Duration) error { return nil }
+
+func (w *world) Raise(context.Context, *Rollout, int) error { return nil }
 
 func (w *world) Check(ctx context.Context, _ *Rollout, _ bool) error {
 	if w.failing == Check {
@@ -182,7 +182,7 @@ func (w *world) Check(ctx context.Context, _ *Rollout, _ bool) error {
 }
 
 // Watch finds harm at the instant breach, and, as the real guard, also when it looks later.
-func (w *world) Watch(ctx context.Context, _ *Rollout, watch Watch) error {
+func (w *world) Watch(ctx context.Context, _ *Rollout, watch Watch) (Finding, error) {
 	end := make(<-chan time.Time)
 	if watch.Hold > 0 {
 		end = time.After(time.Until(watch.From.Add(watch.Hold)))
@@ -193,19 +193,19 @@ func (w *world) Watch(ctx context.Context, _ *Rollout, watch Watch) error {
 	}
 	select {
 	case <-harm:
-		return errors.New("error rate 7 % for 3 min")
+		return Finding{}, errors.New("error rate 7 % for 3 min")
 	default:
 	}
 	select {
 	case <-harm:
-		return errors.New("error rate 7 % for 3 min")
+		return Finding{}, errors.New("error rate 7 % for 3 min")
 	case <-end:
 		if !w.breach.IsZero() && !w.breach.After(watch.From.Add(watch.Hold)) {
-			return errors.New("error rate 7 % for 3 min")
+			return Finding{}, errors.New("error rate 7 % for 3 min")
 		}
-		return nil
+		return Finding{}, nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return Finding{}, context.Cause(ctx)
 	}
 }
 
@@ -230,7 +230,7 @@ func (w *world) life(t *testing.T, first bool) (err error) {
 	ctx, kill := context.WithCancelCause(t.Context())
 	w.kill = kill
 	defer kill(nil)
-	e := &Engine{Driver: w, Router: w, Guard: w, Checker: w, Ledger: w, Journal: w, Observer: w,
+	e := &Engine{Driver: w, Router: w, Guard: w, Gate: w, Checker: w, Ledger: w, Journal: w, Observer: w,
 		Limits: Limits{Step: 10 * time.Minute, Rollback: time.Minute, PageEvery: 5 * time.Minute, RollbackDrain: 5 * time.Second}}
 	r := &Rollout{Record: w.rollout, Stable: release("v1"), Next: *release("v2")}
 	if first {
@@ -350,7 +350,7 @@ func TestBakeSpansRestart(t *testing.T) {
 func TestInterrupt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, false)
-		e := &Engine{Driver: w, Router: w, Guard: w, Checker: w, Ledger: w, Journal: w, Observer: w, Limits: Limits{Step: time.Hour, Rollback: time.Minute}}
+		e := &Engine{Driver: w, Router: w, Guard: w, Gate: w, Checker: w, Ledger: w, Journal: w, Observer: w, Limits: Limits{Step: time.Hour, Rollback: time.Minute}}
 		r := &Rollout{Record: w.rollout, Stable: release("v1"), Next: *release("v2")}
 		r.Plan = BlueGreen(r.Fleet(), Settings{Hold: time.Hour})
 		time.AfterFunc(20*time.Minute, func() { r.Interrupt(errors.New("ana wants it back")) })
@@ -385,7 +385,7 @@ func TestScar_argo_4128(t *testing.T) {
 		w := newWorld(t, false)
 		w.kill = func(error) {}
 		s := stuck{w}
-		e := &Engine{Driver: s, Router: w, Guard: w, Checker: w, Ledger: w, Journal: w, Observer: w, Limits: Limits{Step: 10 * time.Minute, Rollback: time.Minute}}
+		e := &Engine{Driver: s, Router: w, Guard: w, Gate: w, Checker: w, Ledger: w, Journal: w, Observer: w, Limits: Limits{Step: 10 * time.Minute, Rollback: time.Minute}}
 		r := &Rollout{Record: w.rollout, Stable: release("v1"), Next: *release("v2")}
 		r.Plan = BlueGreen(r.Fleet(), Settings{Hold: time.Hour})
 		began := time.Now()
@@ -417,7 +417,7 @@ func TestScar_pipecd_3468(t *testing.T) {
 		w.kill = func(error) {}
 		w.breach = time.Now().Add(time.Minute)
 		b := broken{w, time.Now().Add(12 * time.Minute)}
-		e := &Engine{Driver: w, Router: b, Guard: w, Checker: w, Ledger: w, Journal: w, Observer: w,
+		e := &Engine{Driver: w, Router: b, Guard: w, Gate: w, Checker: w, Ledger: w, Journal: w, Observer: w,
 			Limits: Limits{Step: 10 * time.Minute, Rollback: time.Minute, PageEvery: 5 * time.Minute}}
 		r := &Rollout{Record: w.rollout, Stable: release("v1"), Next: *release("v2")}
 		r.Plan = BlueGreen(r.Fleet(), Settings{Hold: time.Hour})

@@ -13,7 +13,7 @@ import (
 
 func engineOf(w *world) *Engine {
 	w.kill = func(error) {}
-	return &Engine{Driver: w, Router: w, Guard: w, Checker: w, Ledger: w, Journal: w, Observer: w,
+	return &Engine{Driver: w, Router: w, Guard: w, Gate: w, Checker: w, Ledger: w, Journal: w, Observer: w,
 		Limits: Limits{Step: 10 * time.Minute, Rollback: time.Minute, PageEvery: 5 * time.Minute, RollbackDrain: 5 * time.Second}}
 }
 

@@ -37,6 +37,10 @@ type Step struct {
 	Hold   time.Duration `json:"hold,omitempty"`
 	// Traffic says whether the checks of a check step run under traffic or at 0 %.
 	Traffic bool `json:"traffic,omitempty"`
+	// Proof says that a bake is followed by a higher weight: low traffic alone does not end it. Proved lets it end before its
+	// hold, when next is proved safe.
+	Proof  bool `json:"proof,omitempty"`
+	Proved bool `json:"proved,omitempty"`
 }
 
 func (s Step) String() string {
@@ -44,6 +48,9 @@ func (s Step) String() string {
 	case Shift:
 		return fmt.Sprintf("shift   next %s", Percent(s.Weight))
 	case Bake:
+		if s.Proved {
+			return fmt.Sprintf("bake    next %s until proved within %s", Percent(s.Weight), domain.Span(s.Hold))
+		}
 		return fmt.Sprintf("bake    next %s for %s", Percent(s.Weight), domain.Span(s.Hold))
 	case Check:
 		if s.Traffic {
@@ -71,14 +78,12 @@ func Percent(weight int) string {
 // Plan is the list of steps of one rollout, over all of its stages.
 type Plan []Step
 
-// Settled returns the index of the step after which there is no warm way back: the last bake, or where there is none the
-// last shift. When it is done, next is stable.
+// Settled returns the index of the step after which there is no warm way back: the last bake or shift, whichever comes
+// later. When it is done, next is stable.
 func (p Plan) Settled() int {
-	for _, verb := range []Verb{Bake, Shift} {
-		for i := len(p) - 1; i >= 0; i-- {
-			if p[i].Verb == verb {
-				return i
-			}
+	for i := len(p) - 1; i >= 0; i-- {
+		if p[i].Verb == Bake || p[i].Verb == Shift {
+			return i
 		}
 	}
 	return len(p) - 1
@@ -108,21 +113,61 @@ type Role struct {
 	Instances int
 }
 
-// RolesOf lists the roles of a release.
+// RolesOf lists the roles of a release that a plan moves. Jobs with a schedule are not among them: they are started by
+// their ticks.
 func RolesOf(r *domain.Release) []Role {
 	if r == nil {
 		return nil
 	}
 	roles := make([]Role, 0, len(r.Workloads))
 	for _, w := range r.Workloads {
-		roles = append(roles, Role{Name: w.Role, Kind: w.Kind, Instances: w.Instances})
+		switch w.Kind {
+		case domain.Cron:
+		case domain.Singleton:
+			roles = append(roles, Role{Name: w.Role, Kind: w.Kind, Instances: 1})
+		default:
+			roles = append(roles, Role{Name: w.Role, Kind: w.Kind, Instances: w.Instances})
+		}
 	}
 	return roles
 }
 
-// Settings are the durations of a plan.
+// Strategy says how next replaces stable.
+type Strategy string
+
+// The strategies.
+const (
+	StrategyBlueGreen Strategy = "blue-green"
+	StrategyCanary    Strategy = "canary"
+	StrategyRolling   Strategy = "rolling"
+)
+
+// Settings are what a plan is made of beside the fleet.
 type Settings struct {
-	Hold time.Duration // of the last bake: Monitor in production, the staging hold in staging
+	Strategy Strategy      `json:"strategy"`
+	Steps    []Weight      `json:"steps,omitempty"`    // of a canary, rising
+	Holdback int           `json:"holdback,omitempty"` // what stays on stable until the end of the hold, as a weight
+	Soak     time.Duration `json:"soak,omitempty"`     // between two instances of a rolling
+	Hold     time.Duration `json:"hold"`               // of the last bake: Monitor in production, the staging hold in staging
+}
+
+// Weight is one step of a canary.
+type Weight struct {
+	Weight int           `json:"weight"`
+	Hold   time.Duration `json:"hold"`
+	Proved bool          `json:"proved,omitempty"` // ends earlier when next is proved safe
+}
+
+// New makes the plan of a strategy.
+func New(f Fleet, s Settings) Plan {
+	switch s.Strategy {
+	case StrategyCanary:
+		return Canary(f, s)
+	case StrategyRolling:
+		return Rolling(f, s)
+	default:
+		return BlueGreen(f, s)
+	}
 }
 
 // stages names the three stages of an environment that a plan spans. In staging the bake belongs to Verify staging.
@@ -132,20 +177,3 @@ func stages(e domain.Environment) (deploy, verify, watch domain.Stage) {
 	}
 	return domain.DeployProduction, domain.VerifyProduction, domain.Monitor
 }
-
-// each appends one step per instance of every role that take says yes to.
-func each(p Plan, roles []Role, step Step, take func(domain.RoleKind) bool) Plan {
-	for _, r := range roles {
-		if !take(r.Kind) {
-			continue
-		}
-		for i := range r.Instances {
-			step.Role, step.Index = r.Name, i
-			p = append(p, step)
-		}
-	}
-	return p
-}
-
-func web(k domain.RoleKind) bool   { return k == domain.Web }
-func other(k domain.RoleKind) bool { return k != domain.Web }

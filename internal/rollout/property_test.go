@@ -122,8 +122,9 @@ func (s *storm) Settle(ctx context.Context, r domain.RolloutRecord) error {
 	return s.op(ctx)
 }
 
-func (s *storm) Watch(ctx context.Context, r *Rollout, w Watch) error {
-	return guard.Watcher{Limits: stormLimits, Samples: stormSamples{s, r}}.Watch(ctx, w.From, w.Hold)
+func (s *storm) Watch(ctx context.Context, r *Rollout, w Watch) (Finding, error) {
+	_, err := guard.Watcher{Limits: stormLimits, Samples: stormSamples{s, r}}.Watch(ctx, w.From, w.Hold)
+	return Finding{}, err
 }
 
 type stormSamples struct {
@@ -165,6 +166,10 @@ func (s stormSamples) History(_ context.Context, now time.Time, window time.Dura
 		h.Next = append(h.Next, inst)
 	}
 	return h, nil
+}
+
+func (s stormSamples) Totals(context.Context, time.Time) (stable, next guard.Side, err error) {
+	return stable, next, nil
 }
 
 func (s stormSamples) Observed(_ context.Context, from time.Time) (int, error) {
@@ -243,7 +248,7 @@ func (s *storm) life(t *testing.T, wish <-chan struct{}) error {
 	ctx, kill := context.WithCancelCause(t.Context())
 	s.kill = kill
 	defer kill(nil)
-	e := &Engine{Driver: s, Router: s, Guard: s, Checker: s, Ledger: s, Journal: s, Observer: s,
+	e := &Engine{Driver: s, Router: s, Guard: s, Gate: s, Checker: s, Ledger: s, Journal: s, Observer: s,
 		Limits: Limits{Step: 10 * time.Minute, Rollback: time.Minute, PageEvery: 5 * time.Minute, RollbackDrain: 5 * time.Second}}
 	r := &Rollout{Record: s.rollout, Stable: release("v1"), Next: *release("v2")}
 	r.Plan = BlueGreen(r.Fleet(), Settings{Hold: stormHold})

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/belay-cd/belay/internal/domain"
 	"github.com/belay-cd/belay/internal/journal"
 )
@@ -123,10 +125,18 @@ func (e *Engine) revertOnce(ctx context.Context, r *Rollout, result *RolledBack,
 	if err != nil {
 		return err
 	}
+	var retiring errgroup.Group // traffic never waits on next; what must not run twice does
 	for _, s := range Rollback(r.Fleet(), o) {
-		switch {
-		case s.Verb != Shift:
-			err = e.effect(ctx, r, s)
+		switch inst := r.instance(s); {
+		case s.Verb == Retire:
+			retiring.Go(func() error { return contain(func() error { return e.retire(ctx, r, s) }) })
+		case s.Verb == Start:
+			if inst.Workload.Kind != domain.Web {
+				err = retiring.Wait()
+			}
+			if err == nil {
+				_, err = e.Driver.Start(ctx, inst)
+			}
 		case r.Stable != nil:
 			err = e.Router.Split(ctx, r.split(s.Weight, true))
 			if err == nil && s.Weight == 0 && result.Moved == 0 {
@@ -135,8 +145,11 @@ func (e *Engine) revertOnce(ctx context.Context, r *Rollout, result *RolledBack,
 			}
 		}
 		if err != nil {
-			return fmt.Errorf("%s: %w", s, err)
+			return errors.Join(fmt.Errorf("%s: %w", s, err), retiring.Wait())
 		}
+	}
+	if err := retiring.Wait(); err != nil {
+		return err
 	}
 	return e.close(ctx, r)
 }

@@ -34,9 +34,9 @@ func (p *tape) Split(ctx context.Context, s Split) error {
 	return err
 }
 
-func (p *tape) Drain(ctx context.Context, app string, env domain.Environment, release string, within time.Duration) error {
-	p.notes = append(p.notes, "drained "+release)
-	return p.world.Drain(ctx, app, env, release, within)
+func (p *tape) Drain(ctx context.Context, id domain.InstanceID, within time.Duration) error {
+	p.notes = append(p.notes, "drained "+id.Release)
+	return p.world.Drain(ctx, id, within)
 }
 
 // play runs a whole rollout of v2 over v1; a breach comes after the given time, 0 for none.
