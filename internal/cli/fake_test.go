@@ -267,6 +267,22 @@ func (f *fake) Cancel(_ context.Context, _ string, n int, _, reason string) (dom
 	return d, nil
 }
 
+func (f *fake) Approve(_ context.Context, _ string, n int, _, reason string) (domain.Delivery, error) {
+	f.record("approve %d %q", n, reason)
+	d := waitingSample()
+	if !f.plays("two-needed") {
+		d.State, d.Wait, d.Gates = domain.Running, nil, nil
+	}
+	return d, nil
+}
+
+func (f *fake) Reject(_ context.Context, _ string, n int, _, reason string) (domain.Delivery, error) {
+	f.record("reject %d %q", n, reason)
+	d := waitingSample()
+	d.State, d.Wait = domain.RejectedState, nil
+	return d, nil
+}
+
 func (f *fake) Rollback(_ context.Context, r web.RollbackRequest) (domain.RollbackResult, error) {
 	f.record("rollback %s to=%q reason=%q", r.Environment, r.To, r.Reason)
 	switch {

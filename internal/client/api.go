@@ -61,6 +61,8 @@ type Submission struct {
 	Bundle io.Reader
 	// From is the address of a running app to take over; "" for none.
 	From string
+	// Urgent is why this delivery goes before all others; "" for an ordinary one.
+	Urgent string
 }
 
 // Ship hands a commit over and returns the delivery that the server has stored for it.
@@ -71,6 +73,9 @@ func (c *Client) Ship(ctx context.Context, s Submission) (domain.Delivery, error
 	}
 	if s.From != "" {
 		query.Set("from", s.From)
+	}
+	if s.Urgent != "" {
+		query.Set("urgent", s.Urgent)
 	}
 	header := http.Header{"Content-Type": {"application/octet-stream"}, "Idempotency-Key": {s.Key}}
 	return answer[domain.Delivery](ctx, c, request{
@@ -85,6 +90,16 @@ type reason struct {
 // Cancel ends a delivery: before production it is rejected, during a rollout it is rolled back.
 func (c *Client) Cancel(ctx context.Context, app string, number int, why string) (domain.Delivery, error) {
 	return post[domain.Delivery](ctx, c, delivery(app, number)+"/cancel", reason{Reason: why})
+}
+
+// Approve agrees with what a delivery waits for.
+func (c *Client) Approve(ctx context.Context, app string, number int, why string) (domain.Delivery, error) {
+	return post[domain.Delivery](ctx, c, delivery(app, number)+"/approve", reason{Reason: why})
+}
+
+// Reject says no to what a delivery waits for: it ends, and goes back where it had traffic.
+func (c *Client) Reject(ctx context.Context, app string, number int, why string) (domain.Delivery, error) {
+	return post[domain.Delivery](ctx, c, delivery(app, number)+"/reject", reason{Reason: why})
 }
 
 // Explain says why a delivery ended as it did.

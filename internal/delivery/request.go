@@ -14,7 +14,9 @@ type Submission struct {
 	Folder string // of belay.yaml within the repository, "" for its root
 	By     string
 	// From is the address of a running app to take over as stable, "" for none.
-	From   string
+	From string
+	// Urgent is why this delivery goes before all others, "" for an ordinary one.
+	Urgent string
 	Bundle io.Reader // git bundle that holds the commit, over what Have listed; nil when the server holds it already
 	// Key makes a repeated request answer with the first one's delivery.
 	Key string
@@ -68,6 +70,12 @@ type PlanView struct {
 	// NotInForce lists what the file says and this server does not do yet.
 	NotInForce []string `json:"not_in_force,omitempty"`
 	Refused    string   `json:"refused,omitempty"` // why it would be refused now
+	// Capacity is the sum of what both releases need beside each other, and what the machine has.
+	Capacity string `json:"capacity,omitempty"`
+	// LowTraffic says what the app's traffic can show within a step, and what happens where that is not enough.
+	LowTraffic string `json:"low_traffic,omitempty"`
+	// RollbackSeconds says how long a rollback would take, as it was last measured.
+	RollbackSeconds string `json:"rollback_seconds,omitempty"`
 }
 
 // PlanRow is one stage of a plan.

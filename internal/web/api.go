@@ -163,16 +163,7 @@ func (s *Server) registerDeliveries(api huma.API) {
 		func(ctx context.Context, in *DeliveryPath) (domain.Explanation, error) {
 			return s.service.Explain(ctx, in.App, in.number())
 		})
-	post(s, api, "cancel-delivery", "/v1/apps/{app}/deliveries/{number}/cancel", "End a delivery: reject it, or roll it back",
-		func(ctx context.Context, in *struct {
-			DeliveryPath
-			Body struct {
-				Reason string `json:"reason,omitempty" maxLength:"1000"`
-			}
-		},
-		) (domain.Delivery, error) {
-			return s.service.Cancel(ctx, in.App, in.number(), by(ctx), in.Body.Reason)
-		})
+	s.registerAnswers(api)
 	operation(s, api, huma.Operation{
 		OperationID: "ship", Method: http.MethodPost, Path: "/v1/apps/{app}/deliveries", Summary: "Deliver a commit",
 		DefaultStatus: http.StatusCreated,
@@ -183,12 +174,37 @@ func (s *Server) registerDeliveries(api huma.API) {
 	}, s.ship)
 }
 
+// answerInput is what a person says about a delivery, and why.
+type answerInput struct {
+	DeliveryPath
+	Body struct {
+		Reason string `json:"reason,omitempty" maxLength:"1000"`
+	}
+}
+
+func (s *Server) registerAnswers(api huma.API) {
+	for _, a := range []struct {
+		verb, summary string
+		do            func(ctx context.Context, app string, number int, by, reason string) (domain.Delivery, error)
+	}{
+		{"cancel", "End a delivery: reject it, or roll it back", s.service.Cancel},
+		{"approve", "Agree with what a delivery waits for", s.service.Approve},
+		{"reject", "Say no to what a delivery waits for: it ends", s.service.Reject},
+	} {
+		post(s, api, a.verb+"-delivery", "/v1/apps/{app}/deliveries/{number}/"+a.verb, a.summary,
+			func(ctx context.Context, in *answerInput) (domain.Delivery, error) {
+				return a.do(ctx, in.App, in.number(), by(ctx), in.Body.Reason)
+			})
+	}
+}
+
 // shipInput is a commit handed over. The bundle is not read before the service does.
 type shipInput struct {
 	AppPath
 	Commit  string `query:"commit" required:"true" pattern:"^([0-9a-f]{40}|[0-9a-f]{64})$" doc:"Full SHA."`
 	Folder  string `query:"folder" maxLength:"1000" doc:"Folder of belay.yaml within the repository."`
 	From    string `query:"from" maxLength:"1000" doc:"Address of a running app to take over as stable."`
+	Urgent  string `query:"urgent" maxLength:"1000" doc:"Why it goes before all others; empty for an ordinary delivery."`
 	Key     string `header:"Idempotency-Key" maxLength:"200" doc:"A repeated request with the same key answers with the first one's delivery."`
 	request *http.Request
 }
@@ -203,10 +219,7 @@ func (in *shipInput) Resolve(ctx huma.Context) []error {
 }
 
 func (s *Server) ship(ctx context.Context, in *shipInput) (domain.Delivery, error) {
-	if in.From != "" { // silence would leave the running app without its stable release
-		return domain.Delivery{}, domain.Errorf(domain.Invalid, "ship: from %s: taking over a running app is not in force yet", in.From)
-	}
-	submission := Submission{App: in.App, Commit: in.Commit, Folder: in.Folder, By: by(ctx), Key: in.Key}
+	submission := Submission{App: in.App, Commit: in.Commit, Folder: in.Folder, By: by(ctx), Key: in.Key, From: in.From, Urgent: in.Urgent}
 	bundle, sent := in.request.Body.(*boundedBody)
 	if sent {
 		submission.Bundle = bundle

@@ -74,6 +74,10 @@ func (f *fake) Ship(ctx context.Context, s web.Submission) (domain.Delivery, err
 			return domain.Delivery{}, err
 		}
 	}
+	if s.From != "" || s.Urgent != "" {
+		f.note("ship %s from %q urgent %q by %s", s.App, s.From, s.Urgent, s.By)
+		return domain.Delivery{App: s.App, Number: 7, Commit: s.Commit}, nil
+	}
 	f.note("ship %s %s %q %s %s %d", s.App, s.Commit, s.Folder, s.By, s.Key, size)
 	return domain.Delivery{App: s.App, Number: 7, Commit: s.Commit}, nil
 }
@@ -107,6 +111,16 @@ func (f *fake) Delivery(_ context.Context, app string, number int) (domain.Deliv
 func (f *fake) Cancel(_ context.Context, app string, number int, by, reason string) (domain.Delivery, error) {
 	f.note("cancel %s %d %s %s", app, number, by, reason)
 	return domain.Delivery{}, nil
+}
+
+func (f *fake) Approve(_ context.Context, app string, number int, by, reason string) (domain.Delivery, error) {
+	f.note("approve %s %d %s %s", app, number, by, reason)
+	return domain.Delivery{}, nil
+}
+
+func (f *fake) Reject(_ context.Context, app string, number int, by, reason string) (domain.Delivery, error) {
+	f.note("reject %s %d %s %s", app, number, by, reason)
+	return domain.Delivery{}, domain.Errorf(domain.Refused, "#%d waits for nobody", number)
 }
 
 func (f *fake) Rollback(ctx context.Context, r web.RollbackRequest) (domain.RollbackResult, error) {

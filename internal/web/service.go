@@ -25,6 +25,10 @@ type Service interface {
 	Delivery(ctx context.Context, app string, number int) (domain.Delivery, error)
 	// Cancel ends a delivery: before production it is rejected, during a rollout it is rolled back.
 	Cancel(ctx context.Context, app string, number int, by, reason string) (domain.Delivery, error)
+	// Approve records by's yes to what a delivery waits for.
+	Approve(ctx context.Context, app string, number int, by, reason string) (domain.Delivery, error)
+	// Reject records by's no: the delivery ends, and goes back where it had traffic.
+	Reject(ctx context.Context, app string, number int, by, reason string) (domain.Delivery, error)
 	// Rollback goes back and returns what was observed when the traffic has moved.
 	Rollback(ctx context.Context, r RollbackRequest) (domain.RollbackResult, error)
 	Explain(ctx context.Context, app string, number int) (domain.Explanation, error)
