@@ -17,13 +17,15 @@ import (
 //	names     the type of a map's keys: name, NAME or any
 //	lone      the key that a lone scalar was probably meant for
 //	later     "yes" when the key is accepted but not in force yet
+//	least     the smallest whole number that is taken, for the schema
+//	most      the largest
 
 // File is a whole belay.yaml, with the defaults filled in.
 type File struct {
 	App        Name                 `key:"app" need:"yes" doc:"identity on the server; never reused for another repository" refuse:"other characters"`
 	Driver     Driver               `key:"driver" doc:"what runs the instances; the same in both environments" refuse:"columns"`
 	Kubernetes *Cluster             `key:"kubernetes" later:"yes" doc:"where the cluster is" refuse:"without driver: kubernetes"`
-	Inputs     []Path               `key:"inputs" doc:"what the app is made of: decides whether a commit concerns it; cache key" refuse:"leaves the repository"`
+	Inputs     []Path               `key:"inputs" doc:"what the app is made of, relative to its folder: decides whether a commit concerns it; cache key" refuse:"leaves the repository"`
 	Build      Build                `key:"build" need:"yes" doc:"how the artifact is made, once, for both environments"`
 	Test       Test                 `key:"test" need:"yes" doc:"the three levels, run in this order; the first red one ends the delivery" refuse:"all three none"`
 	Env        map[string]Env[Text] `key:"env" names:"NAME" doc:"variables of every role, check and level with start" refuse:"PORT, BELAY_*; a value that looks like a secret"`
@@ -78,7 +80,7 @@ type Level struct {
 	Report   Path            `key:"report" doc:"glob of JUnit files; stdout when the command is go test -json"`
 	Services []Service       `key:"services" later:"yes" doc:"one fresh, migrated database per run" refuse:"unknown service; postgres:17"`
 	Start    []Name          `key:"start" doc:"roles started from the built artifact; $BELAY_URL" refuse:"unknown role; a role with schedule"`
-	Shards   Count           `key:"shards" later:"yes" doc:"parallel parts by recorded timings"`
+	Shards   Count           `key:"shards" later:"yes" least:"1" most:"64" doc:"parallel parts by recorded timings"`
 	Inputs   []Path          `key:"inputs" later:"yes" doc:"unchanged means cached" refuse:"matches nothing"`
 	Env      map[string]Text `key:"env" names:"NAME" doc:"literal values for this level" refuse:"a literal secret"`
 	Timeout  Duration        `key:"timeout" doc:"of the level"`
@@ -113,18 +115,18 @@ type Role struct {
 	Hosts     Env[[]Host]          `key:"hosts" columns:"always" doc:"this role takes traffic; without it a worker" refuse:"one list for both; a host in both; *; a scheme or path in it"`
 	Paths     []Prefix             `key:"paths" doc:"part of the hosts' paths; the longest wins, also across apps" refuse:"without hosts; taken by another role"`
 	TLS       TLS                  `key:"tls" doc:"auto: the server's certificate folder, else ACME; plain for loopback, .internal and .localhost" refuse:"without hosts"`
-	Port      Count                `key:"port" doc:"the fixed port of an image; without it Belay picks one, in $PORT" refuse:"with driver: process"`
-	Schedule  Schedule             `key:"schedule" later:"yes" doc:"a job, one at a time" refuse:"with hosts or instances; leading * unquoted"`
-	Singleton Flag                 `key:"singleton" later:"yes" doc:"exactly one instance across releases" refuse:"with hosts, schedule or instances"`
-	Overlap   Overlap              `key:"overlap" later:"yes" doc:"of a job that still runs at its next tick" refuse:"without schedule"`
-	Instances Env[Count]           `key:"instances" doc:"how many of them" refuse:"1 in production"`
+	Port      Count                `key:"port" least:"1" most:"65535" doc:"the fixed port of an image; without it Belay picks one, in $PORT" refuse:"with driver: process"`
+	Schedule  Schedule             `key:"schedule" doc:"a job that Belay starts once per tick, on the release that has the most traffic; five cron fields and a zone" refuse:"with hosts or instances; leading * unquoted"`
+	Singleton Flag                 `key:"singleton" doc:"exactly one instance across releases, handed over at the last shift: stopped, then started" refuse:"with hosts, schedule or instances"`
+	Overlap   Overlap              `key:"overlap" doc:"of a job that still runs at its next tick" refuse:"without schedule"`
+	Instances Env[Count]           `key:"instances" least:"1" most:"100" doc:"how many of them" refuse:"1 in production"`
 	CPU       Env[Cores]           `key:"cpu" doc:"cores; no limit without it"`
 	Memory    Env[Size]            `key:"memory" doc:"the instance is killed at it, never its neighbour; no limit without it" refuse:"512MB, 512m"`
 	Probe     *Probe               `key:"probe" lone:"http" doc:"how Belay learns that an instance is healthy: when it starts, and for its whole life" refuse:"missing; two kinds"`
 	Metrics   URLPath              `key:"metrics" doc:"path in Prometheus format on $PORT of each instance"`
 	Jobs      *Jobs                `key:"jobs" doc:"what a worker's metrics are called" refuse:"without metrics"`
 	Drain     Duration             `key:"drain" doc:"open requests, streams and jobs may end; then TERM, then KILL"`
-	Timeout   Duration             `key:"timeout" later:"yes" doc:"of a scheduled job" refuse:"without schedule"`
+	Timeout   Duration             `key:"timeout" doc:"of a scheduled job" refuse:"without schedule"`
 	Env       map[string]Env[Text] `key:"env" names:"NAME" doc:"variables of this role only" refuse:"a name that env has"`
 	Volumes   map[string]Path      `key:"volumes" names:"name" doc:"kept between releases, shared by the role's instances; all else is read-only but $TMPDIR" refuse:"absolute under driver: process"`
 }
@@ -189,7 +191,7 @@ type Gates struct {
 
 // Approvals is how many people must agree, and who.
 type Approvals struct {
-	Need   Count    `key:"need" need:"yes" doc:"how many" refuse:"more than from has"`
+	Need   Count    `key:"need" need:"yes" least:"1" doc:"how many" refuse:"more than from has"`
 	From   []Text   `key:"from" doc:"people, or one group; the author never counts alone"`
 	Expire Duration `key:"expire" doc:"then the delivery ends; nothing is locked meanwhile"`
 }
@@ -197,10 +199,10 @@ type Approvals struct {
 // Rollout is how next replaces stable.
 type Rollout struct {
 	Strategy    Strategy  `key:"strategy" doc:"one for both environments"`
-	Steps       []Step    `key:"steps" later:"yes" doc:"then all but the holdback" refuse:"not canary; not rising; 100%"`
+	Steps       []Step    `key:"steps" doc:"shares of next and how long each is held; then all but the holdback" refuse:"not canary; not rising; 100%"`
 	Split       Split     `key:"split" doc:"visitor: drawn once and kept; request: drawn each time" refuse:"with rolling"`
 	Sticky      *Visitors `key:"sticky" doc:"the app's own id of a visitor" refuse:"with split: request; with rolling"`
-	MinSoak     Duration  `key:"min_soak" later:"yes" doc:"before proved may end a step" refuse:"longer than a step"`
+	MinSoak     Duration  `key:"min_soak" doc:"before proved may end a step; rolling watches that long after each instance" refuse:"longer than a step"`
 	StagingHold Duration  `key:"staging_hold" doc:"each hold in staging"`
 }
 
@@ -214,11 +216,11 @@ type Visitors struct {
 type Guard struct {
 	ErrorRate      Limit                `key:"error_rate" doc:"errors of next that stable does not show"`
 	Latency        Factor               `key:"latency" doc:"p95 of next against the baseline"`
-	FailedProbes   Count                `key:"failed_probes" doc:"in a row"`
+	FailedProbes   Count                `key:"failed_probes" least:"1" doc:"in a row"`
 	FalseRollbacks Percent              `key:"false_rollbacks" later:"yes" doc:"chance that a release that is no worse is rolled back"`
 	Margin         Percent              `key:"margin" later:"yes" doc:"slower than this is harm" refuse:"0%"`
 	ErrorFloor     Percent              `key:"error_floor" later:"yes" doc:"points of errors below which nothing is harm"`
-	Undecided      Undecided            `key:"undecided" later:"yes" doc:"when a step's time is over and nothing is proven"`
+	Undecided      Undecided            `key:"undecided" doc:"when a step's time is over and nothing is proven: ladder goes on with enough requests, else sends the app's own checks, else asks; ask waits for a person; wait holds; promote goes on"`
 	Endpoints      []EndpointPattern    `key:"endpoints" doc:"measured and judged each on its own; * is one segment; by first segment without it"`
 	Segments       map[string]*Visitors `key:"segments" names:"name" doc:"errors by user segment"`
 }

@@ -88,7 +88,12 @@ func (f *File) fillRollout(set func(string, func())) {
 		set("gates.approvals.expire", func() { a.Expire = Duration(DefaultApprovalExpire) })
 	}
 	set("rollout.strategy", func() { f.Rollout.Strategy = DefaultStrategy })
-	set("rollout.split", func() { f.Rollout.Split = Visitor })
+	set("rollout.split", func() {
+		f.Rollout.Split = Visitor
+		if f.Rollout.Strategy == Rolling { // nobody can be kept on a side whose instances go
+			f.Rollout.Split = Request
+		}
+	})
 	set("rollout.min_soak", func() { f.Rollout.MinSoak = Duration(DefaultMinSoak) })
 	set("rollout.staging_hold", func() { f.Rollout.StagingHold = Duration(DefaultStagingHold) })
 	set("rollout.steps", func() {

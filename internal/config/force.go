@@ -23,10 +23,8 @@ func NotInForce(f *File) []Finding {
 	return f.findings()
 }
 
-func (f *File) note(path string, at Span, why string) { f.noteHint(path, at, why, "") }
-
-func (f *File) noteHint(path string, at Span, why, hint string) {
-	f.add(Note, "not-in-force", at, path+": "+why, hint)
+func (f *File) note(path string, at Span, why string) {
+	f.add(Note, "not-in-force", at, path+": "+why, "")
 }
 
 // notYet walks the table for keys that come later.
@@ -79,18 +77,9 @@ func (f *File) notYetValues() {
 		}
 		f.note("driver", at, why)
 	}
-	if s := f.Rollout.Strategy; s != BlueGreen && !f.bad["rollout.strategy"] {
-		at := Span{1, 1, 2}
-		if f.Has("rollout") {
-			at = f.KeyPos("rollout")
+	for i, step := range f.Rollout.Steps {
+		if at := fmt.Sprintf("rollout.steps[%d]", i); step.Proved && !f.bad[at] && f.Rollout.Strategy == Canary {
+			f.note(at, f.Pos(at), "nothing is proved earlier yet: it is held for "+formatDuration(step.For))
 		}
-		if f.Has("rollout.strategy") {
-			at = f.Pos("rollout.strategy")
-		}
-		f.noteHint("rollout.strategy", at, fmt.Sprintf("%s is not in force yet: this server delivers blue-green", s),
-			"rollout: { strategy: blue-green } says so in the file")
-	}
-	if f.Has("monitor.holdback") && f.Monitor.Holdback > 0 && !f.bad["monitor.holdback"] {
-		f.note("monitor.holdback", f.Pos("monitor.holdback"), "accepted, not in force yet: all traffic goes to next")
 	}
 }

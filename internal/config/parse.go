@@ -22,6 +22,9 @@ type Options struct {
 	Demo bool
 	// Dir is the app's folder in a checkout. With it, hints can name files.
 	Dir fs.FS
+	// Folder is where in its repository the file stands: services/billing, "." for the top. "" is not known: then no path
+	// is held against it.
+	Folder string
 }
 
 // Parse reads a belay.yaml. It returns every finding at once, sorted by place: of its syntax, of its keys and values, and
@@ -61,11 +64,34 @@ func Load(dir string, opts Options) (*File, []Finding, error) {
 	if opts.Dir == nil {
 		opts.Dir = os.DirFS(dir)
 	}
+	if opts.Folder == "" {
+		opts.Folder = folderInRepository(dir)
+	}
 	f, findings := Parse(FileName, src, opts)
 	if f != nil {
 		findings = sortFindings(append(append(findings, Check(f, opts.Dir)...), NotInForce(f)...))
 	}
 	return f, findings, nil
+}
+
+// folderInRepository looks upward for the repository that a folder is in, "" for none.
+func folderInRepository(dir string) string {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return ""
+	}
+	for top := dir; ; top = filepath.Dir(top) {
+		if _, err := os.Stat(filepath.Join(top, ".git")); err == nil {
+			folder, err := filepath.Rel(top, dir)
+			if err != nil {
+				return ""
+			}
+			return filepath.ToSlash(folder)
+		}
+		if top == filepath.Dir(top) {
+			return ""
+		}
+	}
 }
 
 // syntax reads the tree. ok is false when there is none.

@@ -124,6 +124,10 @@ func TestRefusals(t *testing.T) {
 		{small + "rollout: { strategy: blue-green, steps: [5% for 15m] }\n", "steps-strategy", "blue-green has no steps"},
 		{small + "rollout: { steps: [50% for 15m, 5% for 15m] }\n", "steps-rise", "rise"},
 		{small + "rollout: { steps: [5% until proved within 1m] }\n", "soak", "min_soak"},
+		{small + "rollout: { strategy: rolling }\nmonitor: { holdback: 5% }\n", "not-together", "keeps nothing on stable"},
+		{small + "rollout: { strategy: rolling, split: visitor }\n", "not-together", "does not split"},
+		{small + "rollout: { strategy: rolling, min_soak: 0s }\n", "zero", "longer than 0"},
+		{role("instances: { staging: 1, production: 2 }") + "rollout: { strategy: rolling }\n", "one-instance", "rolling with 1"},
 		{small + "rollout: { split: request, sticky: { cookie: a } }\n", "not-together", "each request"},
 		{small + "rollout: { sticky: { cookie: a, header: b } }\n", "two-of-one", "read from"},
 		{small + "guard: { latency: 2 }\n", "factor", "2x"},
@@ -245,12 +249,15 @@ func TestNotesSayWhatIsNotInForce(t *testing.T) {
 		}
 		got = append(got, strings.SplitN(n.Message, ": ", 2)[0])
 	}
-	want := []string{"test.integration.services", "test.e2e.services", "migrations", "secrets.vault", "gates", "parity", "monitor.holdback", "notify"}
+	want := []string{"test.integration.services", "test.e2e.services", "migrations", "secrets.vault", "gates", "parity", "notify"}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	notes := NotInForce(right(t, small))
-	if len(notes) != 1 || notes[0].Message != "rollout.strategy: canary is not in force yet: this server delivers blue-green" {
+	if notes := NotInForce(right(t, small)); len(notes) != 0 {
+		t.Errorf("the smallest file: %+v", notes)
+	}
+	notes := NotInForce(right(t, small+"rollout: { steps: [5% until proved within 30m, 50% for 15m] }\n"))
+	if len(notes) != 1 || notes[0].Message != "rollout.steps[0]: nothing is proved earlier yet: it is held for 30m" {
 		t.Errorf("%+v", notes)
 	}
 	if Failed(notes, true) || Summary(notes) != "" {

@@ -334,7 +334,10 @@ func (v *Status) parse(s string) *fault {
 	*v = Status(n)
 	return nil
 }
-func (*Status) shape() shape { return shape{name: "number", json: []string{"integer"}} }
+func (*Status) shape() shape {
+	least, most := 100.0, 599.0
+	return shape{name: "number", json: []string{"integer"}, least: &least, most: &most}
+}
 
 // Method is an HTTP method.
 type Method string

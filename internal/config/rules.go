@@ -14,6 +14,7 @@ import (
 func (f *File) rules() {
 	f.needed()
 	f.rulesCluster()
+	f.rulesInputs()
 	f.rulesBuild()
 	f.rulesTest()
 	f.rulesVariables()
@@ -22,6 +23,7 @@ func (f *File) rules() {
 		f.rulesRole("roles."+name, f.Roles[name])
 	}
 	f.rulesHosts()
+	f.rulesConsumers()
 	f.rulesVerify()
 	f.rulesGates()
 	f.rulesRollout()

@@ -175,6 +175,7 @@ func (f *File) rulesRollout() {
 	}
 	if !f.opts.Demo {
 		f.positive("rollout.staging_hold", r.StagingHold)
+		f.positive("rollout.min_soak", r.MinSoak)
 	}
 }
 

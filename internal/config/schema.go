@@ -42,7 +42,7 @@ func Schema() ([]byte, error) {
 
 func schemaOf(t reflect.Type, tag field) *jsonschema.Schema {
 	if s, ok := reflect.New(t).Interface().(scalar); ok {
-		return scalarSchema(s.shape())
+		return bounded(scalarSchema(s.shape()), tag)
 	}
 	if isEnv(t) {
 		return envSchema(t, tag)
@@ -63,12 +63,29 @@ func schemaOf(t reflect.Type, tag field) *jsonschema.Schema {
 	}
 }
 
+// bounded adds the bounds of a whole number.
+func bounded(s *jsonschema.Schema, tag field) *jsonschema.Schema {
+	if tag.least != 0 {
+		s.Minimum = jsonschema.Ptr(float64(tag.least))
+	}
+	if tag.most != 0 {
+		s.Maximum = jsonschema.Ptr(float64(tag.most))
+	}
+	return s
+}
+
 func scalarSchema(sh shape) *jsonschema.Schema {
 	s := &jsonschema.Schema{Type: "string", Pattern: sh.pattern}
 	if len(sh.json) == 1 {
 		s.Type = sh.json[0]
 	} else if len(sh.json) > 1 {
 		s.Type, s.Types = "", sh.json
+	}
+	if sh.above != nil {
+		s.ExclusiveMinimum = sh.above
+	}
+	if sh.least != nil {
+		s.Minimum, s.Maximum = sh.least, sh.most
 	}
 	for _, word := range sh.enum {
 		s.Enum = append(s.Enum, word)
@@ -79,13 +96,14 @@ func scalarSchema(sh shape) *jsonschema.Schema {
 // envSchema is the value itself, or one per environment.
 func envSchema(t reflect.Type, tag field) *jsonschema.Schema {
 	f, _ := t.FieldByName("Staging")
+	value := field{least: tag.least, most: tag.most}
 	columns := &jsonschema.Schema{Type: "object", AdditionalProperties: no(), Required: []string{"staging", "production"},
-		Properties:    map[string]*jsonschema.Schema{"staging": schemaOf(f.Type, field{}), "production": schemaOf(f.Type, field{})},
+		Properties:    map[string]*jsonschema.Schema{"staging": schemaOf(f.Type, value), "production": schemaOf(f.Type, value)},
 		PropertyOrder: []string{"staging", "production"}}
 	if tag.columns {
 		return columns
 	}
-	return &jsonschema.Schema{OneOf: []*jsonschema.Schema{schemaOf(f.Type, field{}), columns}}
+	return &jsonschema.Schema{OneOf: []*jsonschema.Schema{schemaOf(f.Type, value), columns}}
 }
 
 func no() *jsonschema.Schema { return &jsonschema.Schema{Not: &jsonschema.Schema{}} }

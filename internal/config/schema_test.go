@@ -76,6 +76,14 @@ func TestSchemaRefusesWhatTheDecoderRefuses(t *testing.T) {
 		{"{ http: /health/ready, start_within: 2m }", "{ start_within: 2m }"},
 		{"{ http: /health/ready, critical: true }", "{ critical: true }"},
 		{"need: 2", "need: two"},
+		{"need: 2", "need: 0"},
+		{"instances: { staging: 2, production: 4 }", "instances: { staging: 0, production: 4 }"},
+		{"instances: { staging: 2, production: 4 }", "instances: 101"},
+		{"cpu: 2", "cpu: 0"},
+		{"error_rate: 2% for 1m", "error_rate: 102% for 1m"},
+		{"holdback: 5%", "holdback: 101%"},
+		{"error_rate: 2% for 1m", "failed_probes: 0"},
+		{"{ http: /health/ready, critical: true }", "{ http: /health/ready, status: 99 }"},
 		{"monitor: { for: 2h", "monitor: { for: 120"},
 	} {
 		bad := strings.Replace(good, c[0], c[1], 1)
@@ -87,6 +95,24 @@ func TestSchemaRefusesWhatTheDecoderRefuses(t *testing.T) {
 		}
 		if _, findings := Parse(FileName, []byte(bad), Options{}); !Failed(findings, false) {
 			t.Errorf("the decoder takes %q", c[1])
+		}
+	}
+}
+
+// The bounds of the schema are those of the rules.
+func TestSchemaBoundsAreThoseOfTheRules(t *testing.T) {
+	for _, c := range []struct {
+		of          reflect.Type
+		key         string
+		least, most int
+	}{
+		{reflect.TypeFor[Role](), "instances", 1, MaxInstances}, {reflect.TypeFor[Role](), "port", 1, MaxPort},
+		{reflect.TypeFor[Level](), "shards", 1, MaxShards}, {reflect.TypeFor[Guard](), "failed_probes", 1, 0},
+		{reflect.TypeFor[Approvals](), "need", 1, 0},
+	} {
+		row, ok := fieldsOf(c.of).byKey(c.key)
+		if !ok || row.least != c.least || row.most != c.most {
+			t.Errorf("%s: %d to %d, the rules say %d to %d", c.key, row.least, row.most, c.least, c.most)
 		}
 	}
 }

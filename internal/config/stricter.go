@@ -150,41 +150,102 @@ func (s *stricter) times() {
 	keepLonger(s, "monitor.for", s.own.Monitor.For, s.last.Monitor.For, &s.e.Monitor.For)
 	keepLonger(s, "rollout.staging_hold", s.own.Rollout.StagingHold, s.last.Rollout.StagingHold, &s.e.Rollout.StagingHold)
 	keepLonger(s, "rollout.min_soak", s.own.Rollout.MinSoak, s.last.Rollout.MinSoak, &s.e.Rollout.MinSoak)
-	if own, last := s.own.Monitor.Holdback, s.last.Monitor.Holdback; own < last && s.own.Rollout.Strategy == s.last.Rollout.Strategy {
-		s.say("monitor.holdback: %s, was %s", own, last)
-		s.e.Monitor.Holdback = last
+	s.rollout()
+}
+
+// rollout holds the delivery to the last strategy and its steps where its own would show next to more people sooner. What
+// a strategy shows is compared, not its name: a step is a share of the traffic and the time for which it is watched.
+func (s *stricter) rollout() {
+	own, last, e := s.own.Rollout, s.last.Rollout, &s.e.Rollout
+	soak := max(own.MinSoak, last.MinSoak) // loosened or not, this much holds
+	shown, before := shownSteps(s.own, soak), shownSteps(s.last, soak)
+	kept := s.own.Monitor.Holdback >= s.last.Monitor.Holdback
+	switch looser := looserSteps(shown, before, soak.D()); {
+	case own.Strategy != last.Strategy && (looser || !kept && own.Strategy == Rolling):
+		s.say("rollout.strategy: %s, was %s: %s", own.Strategy, last.Strategy, watchedLess(shown, before))
+		e.Strategy, e.Steps, e.Split, e.Sticky = last.Strategy, last.Steps, last.Split, last.Sticky
+	case looser && own.Strategy == Canary:
+		s.say("rollout.steps: %s, was %s", own.Steps, last.Steps)
+		e.Steps = last.Steps
 	}
-	if s.own.Rollout.Strategy != Canary || s.last.Rollout.Strategy != Canary || slices.Equal(s.own.Rollout.Steps, s.last.Rollout.Steps) {
-		return
-	}
-	if own, last := s.own.Rollout.Steps, s.last.Rollout.Steps; len(last) > 0 && looserSteps(own, last) {
-		s.say("rollout.steps: %s, was %s", own, last)
-		s.e.Rollout.Steps = last
+	switch {
+	case e.Strategy == Rolling:
+		s.e.Monitor.Holdback = 0
+	case !kept:
+		s.say("monitor.holdback: %s, was %s", s.own.Monitor.Holdback, s.last.Monitor.Holdback)
+		s.e.Monitor.Holdback = s.last.Monitor.Holdback
 	}
 }
 
-// looserSteps reports whether some weight is reached earlier, or with less proof, than by the last steps.
-func looserSteps(own, last []Step) bool {
-	if len(own) == 0 {
+// shownSteps are the shares of the traffic that next has before it has all of it, and for how long.
+func shownSteps(f *File, soak Duration) []Step {
+	switch f.Rollout.Strategy {
+	case Canary:
+		return f.Rollout.Steps
+	case Rolling:
+		rounds := 1
+		for _, r := range f.Roles {
+			rounds = max(rounds, int(r.Instances.Production))
+		}
+		steps := make([]Step, 0, rounds)
+		for i := 1; i < rounds; i++ {
+			steps = append(steps, Step{Weight: Percent(float64(i) / float64(rounds)), For: soak.D()})
+		}
+		return steps
+	default: // blue-green: everybody at once
+		return nil
+	}
+}
+
+// watchedLess says what a change of strategy takes away.
+func watchedLess(own, last []Step) string {
+	total := func(steps []Step) (t time.Duration) {
+		for _, s := range steps {
+			t += s.For
+		}
+		return t
+	}
+	if a, b := total(own), total(last); a < b {
+		return fmt.Sprintf("all traffic is on next after %s instead of %s", formatDuration(a), formatDuration(b))
+	}
+	if len(own) > 0 && len(last) > 0 && own[0].Weight > last[0].Weight {
+		return fmt.Sprintf("it begins with %s instead of %s", own[0].Weight, last[0].Weight)
+	}
+	return "less of it is watched beside stable"
+}
+
+// looserSteps reports whether some weight is passed earlier than by the last steps: at the latest, or at the earliest,
+// which for a step that may be proved is after the soak.
+func looserSteps(own, last []Step, soak time.Duration) bool {
+	if len(last) == 0 {
+		return false
+	}
+	if len(own) == 0 || own[0].Weight > last[0].Weight {
 		return true
 	}
-	// Time under watch before a weight is exceeded.
-	watched := func(steps []Step, w Percent) (total time.Duration) {
-		for _, s := range steps {
-			if s.Weight <= w && !s.Proved {
-				total += s.For
-			}
+	latest := func(s Step) time.Duration { return s.For }
+	earliest := func(s Step) time.Duration {
+		if s.Proved {
+			return min(soak, s.For)
 		}
-		return total
+		return s.For
 	}
-	for _, steps := range [][]Step{own, last} {
-		for _, s := range steps {
+	for _, long := range []func(Step) time.Duration{latest, earliest} {
+		watched := func(steps []Step, w Percent) (total time.Duration) {
+			for _, s := range steps {
+				if s.Weight <= w {
+					total += long(s)
+				}
+			}
+			return total
+		}
+		for _, s := range slices.Concat(own, last) {
 			if watched(own, s.Weight) < watched(last, s.Weight) {
 				return true
 			}
 		}
 	}
-	return own[0].Weight > last[0].Weight
+	return false
 }
 
 func (s *stricter) gates() {

@@ -77,39 +77,88 @@ func TestACommitDoesNotJudgeItself(t *testing.T) {
 }
 
 func TestStricterFilesHoldAtOnce(t *testing.T) {
-	last := right(t, small)
+	last := right(t, small+"rollout: { strategy: blue-green }\n")
 	e, loosened := Stricter(right(t, strict), last)
 	if len(loosened) > 0 || e.Guard.ErrorRate.Rate != 0.02 || e.Monitor.For.D() != 2*time.Hour {
 		t.Errorf("%q %+v", loosened, e.Guard)
 	}
 }
 
-func TestLooserSteps(t *testing.T) {
-	steps := func(list ...string) (out []Step) {
-		for _, s := range list {
-			var step Step
-			if f := step.parse(s); f != nil {
-				t.Fatal(f.why)
-			}
-			out = append(out, step)
+func steps(t *testing.T, list ...string) (out []Step) {
+	t.Helper()
+	for _, s := range list {
+		var step Step
+		if f := step.parse(s); f != nil {
+			t.Fatal(f.why)
 		}
-		return out
+		out = append(out, step)
 	}
-	last := steps("5% for 15m", "50% for 15m")
+	return out
+}
+
+func TestLooserSteps(t *testing.T) {
+	last := steps(t, "5% for 15m", "50% for 15m")
+	proved := steps(t, "5% until proved within 30m", "50% for 15m")
 	for _, c := range []struct {
-		own    []Step
-		looser bool
+		own, last []Step
+		looser    bool
 	}{
-		{last, false},
-		{steps("1% for 10m", "5% for 15m", "50% for 15m"), false},
-		{steps("5% for 20m", "50% for 15m"), false},
-		{steps("5% for 15m", "50% for 5m"), true},
-		{steps("50% for 1h"), true},
-		{steps("5% until proved within 15m", "50% for 15m"), true},
-		{nil, true},
+		{last, last, false},
+		{steps(t, "1% for 10m", "5% for 15m", "50% for 15m"), last, false},
+		{steps(t, "5% for 20m", "50% for 15m"), last, false},
+		{steps(t, "5% for 15m", "50% for 5m"), last, true},
+		{steps(t, "50% for 1h"), last, true},
+		{steps(t, "5% until proved within 15m", "50% for 15m"), last, true},
+		{nil, last, true},
+		{last, nil, false},
+		{proved, proved, false},
+		{steps(t, "5% until proved within 30m", "20% for 5m", "50% for 15m"), proved, false},
+		{last, proved, true}, // what is not proved is watched for half as long
+		{steps(t, "5% for 30m", "50% for 15m"), proved, false},
 	} {
-		if got := looserSteps(c.own, last); got != c.looser {
-			t.Errorf("%v: %v", c.own, got)
+		if got := looserSteps(c.own, c.last, 2*time.Minute); got != c.looser {
+			t.Errorf("%v after %v: %v", c.own, c.last, got)
+		}
+	}
+}
+
+// A commit that changes the strategy is delivered by the last one wherever its own would show next to more people sooner.
+func TestACommitDoesNotChooseAnEasierStrategyForItself(t *testing.T) {
+	const canary, blueGreen = "rollout: { strategy: canary }\n", "rollout: { strategy: blue-green }\n"
+	rolling := func(soak string) string { return "rollout: { strategy: rolling, min_soak: " + soak + " }\n" }
+	for _, c := range []struct {
+		name, own, last string
+		strategy        Strategy
+		holdback        Percent
+		loosened        []string
+	}{
+		{"canary to blue-green", blueGreen, canary, Canary, 0.05,
+			[]string{"rollout.strategy: blue-green, was canary: all traffic is on next after 0s instead of 30m", "monitor.holdback: 0%, was 5%"}},
+		{"canary to rolling", rolling("2m"), canary, Canary, 0.05,
+			[]string{"rollout.strategy: rolling, was canary: all traffic is on next after 2m instead of 30m", "monitor.holdback: 0%, was 5%"}},
+		{"canary to a slow rolling", rolling("3h"), canary, Canary, 0.05,
+			[]string{"rollout.strategy: rolling, was canary: it begins with 50% instead of 5%", "monitor.holdback: 0%, was 5%"}},
+		{"rolling to blue-green", blueGreen, rolling("2m"), Rolling, 0,
+			[]string{"rollout.strategy: blue-green, was rolling: all traffic is on next after 0s instead of 2m"}},
+		{"a holdback lost", rolling("2m"), blueGreen + "monitor: { holdback: 5% }\n", BlueGreen, 0.05,
+			[]string{"rollout.strategy: rolling, was blue-green: less of it is watched beside stable", "monitor.holdback: 0%, was 5%"}},
+		{"blue-green to canary", canary, blueGreen, Canary, 0.05, nil},
+		{"blue-green to rolling", rolling("2m"), blueGreen, Rolling, 0, nil},
+		{"rolling to canary", canary, rolling("2m"), Canary, 0.05, nil},
+		{"a smaller holdback", canary + "monitor: { holdback: 1% }\n", blueGreen + "monitor: { holdback: 5% }\n", Canary, 0.05,
+			[]string{"monitor.holdback: 1%, was 5%"}},
+		{"a shorter soak", rolling("1m"), rolling("2m"), Rolling, 0, []string{"rollout.min_soak: 60s, was 2m"}},
+	} {
+		own, last := right(t, small+c.own), right(t, small+c.last)
+		e, loosened := Stricter(own, last)
+		if !slices.Equal(loosened, c.loosened) {
+			t.Errorf("%s: loosened %q, want %q", c.name, loosened, c.loosened)
+		}
+		if e.Rollout.Strategy != c.strategy || e.Monitor.Holdback != c.holdback || (e.Rollout.Strategy == Canary) != (len(e.Rollout.Steps) > 0) {
+			t.Errorf("%s: held to %s %v with %s on stable", c.name, e.Rollout.Strategy, e.Rollout.Steps, e.Monitor.Holdback)
+		}
+		if last.Rollout.MinSoak > own.Rollout.MinSoak && e.Rollout.MinSoak != last.Rollout.MinSoak {
+			t.Errorf("%s: watched for %s only", c.name, e.Rollout.MinSoak)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/belay-cd/belay/internal/metric"
@@ -13,6 +14,7 @@ import (
 type field struct {
 	key, doc, refuse, names, lone string
 	need, columns, later          bool
+	least, most                   int // of a whole number; 0: no bound
 	index                         int
 	typ                           reflect.Type
 }
@@ -28,7 +30,9 @@ func fieldsOf(t reflect.Type) fields {
 		if key == "" {
 			continue
 		}
-		out = append(out, field{key: key, doc: f.Tag.Get("doc"), refuse: f.Tag.Get("refuse"), names: f.Tag.Get("names"),
+		least, _ := strconv.Atoi(f.Tag.Get("least")) // no tag is no bound
+		most, _ := strconv.Atoi(f.Tag.Get("most"))
+		out = append(out, field{least: least, most: most, key: key, doc: f.Tag.Get("doc"), refuse: f.Tag.Get("refuse"), names: f.Tag.Get("names"),
 			lone: f.Tag.Get("lone"), need: f.Tag.Get("need") == "yes", columns: f.Tag.Get("columns") == "always",
 			later: f.Tag.Get("later") == "yes", index: i, typ: f.Type})
 	}

@@ -36,6 +36,8 @@ type shape struct {
 	pattern string   // regular expression over the text, "" for any
 	enum    []string // the only texts, in the order of the reference
 	json    []string // JSON types; nil: string
+	// Bounds of a number: above is exclusive; most goes with least. nil: none.
+	above, least, most *float64
 }
 
 // Numbers that lack their unit, for the hint.
@@ -194,6 +196,9 @@ type Percent float64
 
 var percentPattern = regexp.MustCompile(`^[0-9]+(\.[0-9]+)?%$`)
 
+// percentText is what the schema says of a percentage: the decoder compares the number instead.
+const percentText = `0*(100(\.0+)?|[0-9]{1,2}(\.[0-9]+)?)%`
+
 func (p *Percent) parse(s string) *fault {
 	v, ok := parsePercent(s)
 	if !ok {
@@ -206,7 +211,7 @@ func (p *Percent) parse(s string) *fault {
 	*p = Percent(v)
 	return nil
 }
-func (*Percent) shape() shape    { return shape{name: "percent", pattern: percentPattern.String()} }
+func (*Percent) shape() shape    { return shape{name: "percent", pattern: "^" + percentText + "$"} }
 func (p Percent) String() string { return formatNumber(float64(p)*100) + "%" }
 func formatNumber(v float64) string {
 	return strconv.FormatFloat(math.Round(v*1e9)/1e9, 'f', -1, 64)
@@ -278,7 +283,9 @@ func (l *Limit) parse(s string) *fault {
 	*l = Limit{Percent(r), Duration(d)}
 	return nil
 }
-func (*Limit) shape() shape    { return shape{name: "limit", pattern: limitPattern.String()} }
+func (*Limit) shape() shape {
+	return shape{name: "limit", pattern: "^" + percentText + " for [0-9]+(ms|s|m|h|d)$"}
+}
 func (l Limit) String() string { return l.Rate.String() + " for " + l.For.String() }
 
 // Size is a number of bytes: 512MiB, 2GiB.
@@ -326,7 +333,9 @@ func (c *Cores) parse(s string) *fault {
 	*c = Cores(v)
 	return nil
 }
-func (*Cores) shape() shape { return shape{name: "cores", json: []string{"number"}} }
+func (*Cores) shape() shape {
+	return shape{name: "cores", json: []string{"number"}, above: new(float64)}
+}
 
 // Count is a whole number.
 type Count int
@@ -339,7 +348,9 @@ func (c *Count) parse(s string) *fault {
 	*c = Count(v)
 	return nil
 }
-func (*Count) shape() shape { return shape{name: "number", json: []string{"integer"}} }
+func (*Count) shape() shape {
+	return shape{name: "number", json: []string{"integer"}, least: new(float64)}
+}
 
 // Flag is true or false.
 type Flag bool
