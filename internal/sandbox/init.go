@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -35,6 +37,11 @@ func reap(path string, spec Spec) int {
 			}
 		}
 	}()
+	var exceeded atomic.Bool
+	if spec.Memory > 0 {
+		debug.SetGCPercent(20) // it looks around for as long as the command runs
+		go bound(spec.Memory, &exceeded)
+	}
 	for {
 		var status unix.WaitStatus
 		got, err := unix.Wait4(-1, &status, 0, nil)
@@ -46,6 +53,9 @@ func reap(path string, spec Spec) int {
 		}
 		if got != pid {
 			continue
+		}
+		if exceeded.Load() {
+			_ = complain(fmt.Errorf("it was ended: it used more than its %d MiB of memory", spec.Memory>>20))
 		}
 		if status.Signaled() {
 			return 128 + int(status.Signal())

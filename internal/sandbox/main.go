@@ -101,10 +101,8 @@ func confine(req request) error {
 		// Lowering needs a right that a container may lack. It is a wish, not a guarantee.
 		_ = os.WriteFile("/proc/self/oom_score_adj", []byte(strconv.Itoa(spec.OOMScoreAdj)), 0)
 	}
-	if spec.Nice != 0 {
-		if err := unix.Setpriority(unix.PRIO_PROCESS, 0, spec.Nice); err != nil && spec.Nice > 0 {
-			return fmt.Errorf("set nice %d: %w", spec.Nice, err)
-		}
+	if err := spec.Weight.apply(); err != nil {
+		return err
 	}
 	for _, l := range spec.Rlimits {
 		if err := setrlimit(l); err != nil {

@@ -106,7 +106,8 @@ func (s *Sandbox) command(ctx context.Context, mode Mode, spec Spec) (*exec.Cmd,
 
 // attributes are the namespaces that must exist before the first instruction of the child runs.
 func attributes(mode Mode, spec Spec) *syscall.SysProcAttr {
-	attr := &syscall.SysProcAttr{Setpgid: true}
+	// A session of its own, and so a process group: the kernel may share the processor out between sessions.
+	attr := &syscall.SysProcAttr{Setsid: true}
 	switch mode {
 	case User:
 		attr.Cloneflags = unix.CLONE_NEWNS

@@ -27,9 +27,12 @@ type Spec struct {
 	OwnPIDs bool `json:"own_pids,omitempty"`
 
 	OOMScoreAdj int      `json:"oom_score_adj,omitempty"`
-	Nice        int      `json:"nice,omitempty"`
+	Weight      Weight   `json:"weight,omitempty"`
 	Cgroups     []string `json:"cgroups,omitempty"` // control group folders to enter
-	Rlimits     []Rlimit `json:"rlimits,omitempty"`
+	// Memory in bytes ends a command with OwnPIDs, and all that it started, when it uses more; 0 is no limit. It stands in
+	// where no control group limits memory.
+	Memory  int64    `json:"memory,omitempty"`
+	Rlimits []Rlimit `json:"rlimits,omitempty"`
 	// AllowNewPrivs keeps setuid programs working. They do not unless it is set.
 	AllowNewPrivs bool `json:"allow_new_privs,omitempty"`
 }

@@ -20,6 +20,8 @@ type Workshop struct {
 	Path    string // PATH of the commands
 	App     string
 	Account Account // of purpose Build
+	// Cgroups are the control group folders that bound all builds and tests together; none where there are no such groups.
+	Cgroups []string
 }
 
 // The folders of a workshop.
@@ -105,7 +107,7 @@ func (w Workshop) Spec(dir string, argv []string, env map[string]string) Spec {
 	spec := Spec{
 		Dir: filepath.Join(w.Src(), dir), Argv: argv, UID: w.Account.UID, GID: w.Account.GID,
 		Hide: hide, Bind: binds, PrivateTmp: true, OwnPIDs: true,
-		OOMScoreAdj: 800, Nice: 10, // first to go when memory runs out, last to get the processor
+		OOMScoreAdj: WorkshopOOM, Weight: Lowest, Memory: WorkshopMemory(), Cgroups: w.Cgroups,
 		Rlimits: []Rlimit{{Resource: unix.RLIMIT_CORE}},
 	}
 	for _, name := range slices.Sorted(maps.Keys(all)) {

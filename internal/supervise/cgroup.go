@@ -136,18 +136,21 @@ func makeGroup(dir string) bool {
 	return false
 }
 
+// controllers are those of the unified hierarchy that limits and shares need.
+var controllers = []string{"memory", "cpu", "pids", "io"}
+
 // delegate hands the controllers down from base to the group, as far as there are any.
 func delegate(base, name string) {
 	dir := base
 	for part := range strings.SplitSeq(filepath.Dir(name), "/") {
-		for _, c := range []string{"memory", "cpu", "pids"} {
+		for _, c := range controllers {
 			// What is not there cannot be handed down; the missing limit is noted later.
 			_ = os.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), []byte("+"+c), 0)
 		}
 		dir = filepath.Join(dir, part)
 		_ = os.Mkdir(dir, 0o755)
 	}
-	for _, c := range []string{"memory", "cpu", "pids"} {
+	for _, c := range controllers {
 		_ = os.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), []byte("+"+c), 0)
 	}
 }
@@ -175,6 +178,15 @@ func limitIn(dir string, h hierarchy, l Limits) map[string]error {
 		put("cpu", "cpu.cfs_period_us", strconv.Itoa(period))
 		put("cpu", "cpu.cfs_quota_us", quota)
 	}
+	switch {
+	case l.Share > 0 && h.unified:
+		// A wish: beside groups without a controller it is the nice value that counts.
+		_ = writeExisting(filepath.Join(dir, "cpu.weight"), strconv.Itoa(l.Share))
+		_ = writeExisting(filepath.Join(dir, "io.weight"), strconv.Itoa(l.Share))
+	case l.Share > 0 && slices.Contains(h.controllers, "cpu"):
+		const ordinary = 1024
+		_ = writeExisting(filepath.Join(dir, "cpu.shares"), strconv.Itoa(l.Share*ordinary/100))
+	}
 	if l.PIDs > 0 {
 		put("pids", "pids.max", strconv.FormatInt(l.PIDs, 10))
 	}
@@ -190,6 +202,9 @@ func writeExisting(path, value string) error {
 	_, err = f.WriteString(value)
 	return errors.Join(err, f.Close())
 }
+
+// LimitsMemory reports whether the kernel itself keeps the group within its memory.
+func (g Group) LimitsMemory() bool { return g.memory != "" }
 
 // Dirs are the folders that a process enters to be in the group.
 func (g Group) Dirs() []string { return g.dirs }

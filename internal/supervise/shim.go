@@ -54,6 +54,8 @@ type shim struct {
 	wake     chan os.Signal
 	adopted  chan struct{} // closed when the adopted process has ended; nil for a child
 	pause    <-chan time.Time
+	memory   <-chan time.Time // when memory is looked at; nil where the kernel limits it
+	exceeded bool             // this process used more memory than its limit
 }
 
 // keep runs the shim of the instance in dir.
@@ -132,6 +134,7 @@ func (s *shim) begin() error {
 }
 
 func (s *shim) loop() error {
+	s.watchMemory(0)
 	ticks := time.NewTicker(max(time.Duration(s.spec.Log.Every), 100*time.Millisecond))
 	defer ticks.Stop()
 	for {
@@ -158,6 +161,8 @@ func (s *shim) loop() error {
 			if err := s.start(); err != nil {
 				return err
 			}
+		case <-s.memory:
+			s.boundMemory()
 		case <-ticks.C:
 			_ = rotate(filepath.Join(s.dir, LogFile), s.spec.Log) // tried again at the next tick
 		}
@@ -167,6 +172,7 @@ func (s *shim) loop() error {
 // start runs the process and records it, or plans the next try.
 func (s *shim) start() error {
 	s.sweep()
+	s.refresh()
 	s.state.PortTaken = s.spec.Port > 0 && !portFree(s.spec.Port)
 	if s.state.PortTaken {
 		return s.plan(fmt.Sprintf("port %d is taken by another process", s.spec.Port))
@@ -210,6 +216,14 @@ func (s *shim) start() error {
 	return s.save()
 }
 
+// refresh takes over what changed of what to run. When it cannot be read the instance is being stopped.
+func (s *shim) refresh() {
+	var spec Spec
+	if ReadJSON(filepath.Join(s.dir, specFile), &spec) == nil {
+		s.spec = spec
+	}
+}
+
 // plan records that there is no process and when the next one is tried.
 func (s *shim) plan(reason string) error {
 	if reason != "" {
@@ -226,8 +240,9 @@ func (s *shim) plan(reason string) error {
 // ended records the end of the process, takes away what it left, and plans the next start.
 func (s *shim) ended(exit Exit) error {
 	exit.Proc, exit.At = s.state.Child, time.Now()
-	exit.OOM = s.group.OOMKills() > s.oom
-	s.sweep()
+	exit.OOM = s.exceeded || s.group.OOMKills() > s.oom
+	s.exceeded = false
+	exit.Left = s.sweep()
 	if err := WriteJSON(filepath.Join(s.dir, exitFile), exit); err != nil {
 		return err
 	}
@@ -296,10 +311,12 @@ func (s *shim) awaitEnd(deadline <-chan time.Time) {
 	}
 }
 
-// sweep ends all that is left of the last process: its group, its control group, and what came to the shim from it.
-func (s *shim) sweep() {
+// sweep ends all that is left of the last process: its group, its control group, and what came to the shim from it. It
+// returns how many processes these were.
+func (s *shim) sweep() int {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
+	found := len(members(s.group, s.state.Child, os.Getpid()))
 	if pid := s.state.Child.PID; pid > 0 && s.state.Child.Boot == bootID() {
 		_ = s.state.Child.Group(unix.SIGKILL)
 	}
@@ -310,7 +327,7 @@ func (s *shim) sweep() {
 			_ = unix.Kill(pid, unix.SIGKILL)
 		}
 		if len(left) == 0 {
-			return
+			return found
 		}
 		select {
 		case <-s.children:
@@ -321,6 +338,7 @@ func (s *shim) sweep() {
 			pid, _ = unix.Wait4(-1, &status, unix.WNOHANG, nil)
 		}
 	}
+	return found
 }
 
 func (s *shim) save() error { return WriteJSON(filepath.Join(s.dir, stateFile), s.state) }

@@ -69,6 +69,8 @@ type Limits struct {
 	Memory int64   `json:"memory,omitempty"` // bytes
 	CPU    float64 `json:"cpu,omitempty"`    // cores
 	PIDs   int64   `json:"pids,omitempty"`
+	// Share of the processor and the disk while others want them, too, in hundredths of an ordinary group's.
+	Share int `json:"share,omitempty"`
 }
 
 // Duration is a time.Duration that reads and writes as text ("1.5s").
@@ -115,8 +117,10 @@ type Exit struct {
 	Proc   Proc      `json:"proc"`
 	Code   int       `json:"code"` // -1 when a signal ended it or nobody could see
 	Signal string    `json:"signal,omitempty"`
-	OOM    bool      `json:"oom,omitempty"` // memory ran out in its control group
+	OOM    bool      `json:"oom,omitempty"` // it used more memory than its limit
 	At     time.Time `json:"at"`
+	// Left is how many processes it left behind.
+	Left int `json:"left,omitempty"`
 	// Unseen is set when no shim lived to see the end.
 	Unseen bool `json:"unseen,omitempty"`
 }

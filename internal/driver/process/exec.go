@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/belay-cd/belay/internal/domain"
+	"github.com/belay-cd/belay/internal/sandbox"
 	"github.com/belay-cd/belay/internal/supervise"
 )
 
@@ -45,7 +46,7 @@ func (d *Driver) Exec(ctx context.Context, inst domain.Instance, command string,
 	if err := os.Chmod(dir, 0o711); err != nil {
 		return 0, err
 	}
-	return d.run(ctx, c, oneOff{dir: dir, command: command, stdio: stdio, extra: extra, ownPIDs: true})
+	return d.run(ctx, c, oneOff{dir: dir, command: command, stdio: stdio, extra: extra, ownPIDs: true, light: true})
 }
 
 // oneOff is a command that runs once within the walls of an instance.
@@ -55,6 +56,7 @@ type oneOff struct {
 	stdio   Stdio
 	extra   map[string]string
 	ownPIDs bool // it sees only its own processes
+	light   bool // it gives way to all that serves
 }
 
 // run runs a one-off to its end, or kills it with all that it started when ctx ends.
@@ -64,10 +66,12 @@ func (d *Driver) run(ctx context.Context, c confinement, o oneOff) (int, error) 
 	if err != nil {
 		return 0, err
 	}
-	group, _ := supervise.NewGroup(fmt.Sprintf("%s.exec-%d", d.groupOf(inst.InstanceID), d.execs.Add(1)),
-		supervise.Limits{Memory: inst.Workload.Memory, CPU: inst.Workload.CPU, PIDs: maxPIDs})
+	if o.light {
+		spec.Weight, spec.OOMScoreAdj = sandbox.Lowest, sandbox.WorkshopOOM
+	}
+	group, _ := supervise.NewGroup(fmt.Sprintf("%s.exec-%d", d.groupOf(inst.InstanceID), d.execs.Add(1)), limitsOf(inst, spec.Weight))
 	defer group.Remove()
-	spec.Cgroups, spec.OwnPIDs = group.Dirs(), o.ownPIDs
+	spec.Cgroups, spec.OwnPIDs, spec.Memory = group.Dirs(), o.ownPIDs, inst.Workload.Memory
 	cmd, err := d.cfg.Sandbox.Command(ctx, spec)
 	if err != nil {
 		return 0, err

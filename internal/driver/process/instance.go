@@ -342,6 +342,8 @@ func crashMessage(s supervise.State, memory int64) string {
 		return "it ended while nobody watched"
 	case e.Signal != "":
 		return "it ended by " + e.Signal
+	case e.Code == 0 && e.Left > 0:
+		return "it went into the background: it must stay in the foreground, because its end is how belay learns that it ended"
 	default:
 		return fmt.Sprintf("it ended with exit code %d", e.Code)
 	}

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/belay-cd/belay/internal/supervise"
 )
 
 // tcpListen is the state of a listening socket in /proc/net/tcp.
@@ -21,7 +23,7 @@ func listening(pid int) []int {
 		readListeners(fmt.Sprintf("/proc/%d/net/%s", pid, table), sockets)
 	}
 	var ports []int
-	for _, p := range descendants(pid) {
+	for _, p := range supervise.Tree(pid) {
 		fds, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", p))
 		if err != nil {
 			continue
@@ -56,30 +58,4 @@ func readListeners(path string, sockets map[string]int) {
 			sockets[cells[9]] = int(n)
 		}
 	}
-}
-
-// maxDescendants bounds the walk: a fork bomb is not counted.
-const maxDescendants = 1000
-
-// descendants returns a process and everything below it.
-func descendants(pid int) []int {
-	all := []int{pid}
-	for i := 0; i < len(all) && len(all) < maxDescendants; i++ {
-		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", all[i]))
-		if err != nil {
-			continue
-		}
-		for _, name := range threads {
-			content, err := os.ReadFile(name)
-			if err != nil {
-				continue
-			}
-			for _, word := range strings.Fields(string(content)) {
-				if child, err := strconv.Atoi(word); err == nil {
-					all = append(all, child)
-				}
-			}
-		}
-	}
-	return all
 }

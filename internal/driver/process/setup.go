@@ -55,7 +55,7 @@ func (it *instance) setUp(ctx context.Context, inst domain.Instance) (record, er
 	}
 	spec := supervise.Spec{
 		Command: command, Mode: c.mode, Port: r.Port, Group: it.d.groupOf(it.id),
-		Limits: supervise.Limits{Memory: inst.Workload.Memory, CPU: inst.Workload.CPU, PIDs: maxPIDs},
+		Limits: limitsOf(inst, weightOf(inst.Environment)),
 		Grace:  supervise.Duration(it.d.cfg.Grace), Backoff: it.d.cfg.Backoff, Log: it.d.cfg.Log,
 	}
 	it.begin(r)
@@ -120,11 +120,8 @@ func (c confinement) command(dir string, port int, run string, extra map[string]
 	spec := sandbox.Spec{
 		Dir: c.at(), UID: c.account.UID, GID: c.account.GID,
 		Hide: hide, Bind: append(binds, volumes...), PrivateTmp: true,
-		OOMScoreAdj: c.inst.OOMScoreAdj,
-		Rlimits:     []sandbox.Rlimit{{Resource: unix.RLIMIT_CORE}},
-	}
-	if c.inst.Environment == domain.Staging {
-		spec.Nice = 5 // production first
+		OOMScoreAdj: c.inst.OOMScoreAdj, Weight: weightOf(c.inst.Environment),
+		Rlimits: []sandbox.Rlimit{{Resource: unix.RLIMIT_CORE}},
 	}
 	for _, name := range slices.Sorted(maps.Keys(env)) {
 		spec.Env = append(spec.Env, name+"="+env[name])
