@@ -220,7 +220,7 @@ func looserSteps(own, last []Step, soak time.Duration) bool {
 	if len(last) == 0 {
 		return false
 	}
-	if len(own) == 0 || own[0].Weight > last[0].Weight {
+	if len(own) == 0 {
 		return true
 	}
 	latest := func(s Step) time.Duration { return s.For }

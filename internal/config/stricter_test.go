@@ -147,6 +147,8 @@ func TestACommitDoesNotChooseAnEasierStrategyForItself(t *testing.T) {
 		{"rolling to canary", canary, rolling("2m"), Canary, 0.05, nil},
 		{"a smaller holdback", canary + "monitor: { holdback: 1% }\n", blueGreen + "monitor: { holdback: 5% }\n", Canary, 0.05,
 			[]string{"monitor.holdback: 1%, was 5%"}},
+		{"shorter steps", "rollout: { steps: [5% for 1m, 50% for 15m] }\n", canary, Canary, 0.05,
+			[]string{"rollout.steps: [5% for 60s 50% for 15m], was [5% for 15m 50% for 15m]"}},
 		{"a shorter soak", rolling("1m"), rolling("2m"), Rolling, 0, []string{"rollout.min_soak: 60s, was 2m"}},
 	} {
 		own, last := right(t, small+c.own), right(t, small+c.last)
@@ -156,6 +158,9 @@ func TestACommitDoesNotChooseAnEasierStrategyForItself(t *testing.T) {
 		}
 		if e.Rollout.Strategy != c.strategy || e.Monitor.Holdback != c.holdback || (e.Rollout.Strategy == Canary) != (len(e.Rollout.Steps) > 0) {
 			t.Errorf("%s: held to %s %v with %s on stable", c.name, e.Rollout.Strategy, e.Rollout.Steps, e.Monitor.Holdback)
+		}
+		if loosened != nil && c.strategy == Canary && last.Rollout.Strategy == Canary && !slices.Equal(e.Rollout.Steps, last.Rollout.Steps) {
+			t.Errorf("%s: held to the steps %v", c.name, e.Rollout.Steps)
 		}
 		if last.Rollout.MinSoak > own.Rollout.MinSoak && e.Rollout.MinSoak != last.Rollout.MinSoak {
 			t.Errorf("%s: watched for %s only", c.name, e.Rollout.MinSoak)
