@@ -1,12 +1,14 @@
 package config
 
 import (
-	"fmt"
+	"errors"
 	"regexp"
 	"strconv"
 	"strings"
 	"time"
 	_ "time/tzdata" // zones are known on machines without a zone database too
+
+	"github.com/belay-cd/belay/internal/schedule"
 )
 
 // Window is when traffic may shift up in production: days and hours in a zone.
@@ -135,63 +137,29 @@ func clock(s string) time.Duration {
 	return time.Duration(h)*time.Hour + time.Duration(m)*time.Minute
 }
 
-// Schedule is when a job is started: five cron fields and a zone.
+// Schedule is when a job is started: five cron fields and a zone. With the times of `serve --demo` a field for seconds may
+// stand before them.
 type Schedule struct {
-	Fields [5]string // minute, hour, day of the month, month, day of the week
-	Zone   *time.Location
-	text   string
+	schedule.Cron
+	Zone *time.Location // nil: there is no schedule
 }
 
-func (v Schedule) String() string { return v.text }
-
-var cronRanges = [5]struct {
-	name     string
-	min, max int
-}{{"minute", 0, 59}, {"hour", 0, 23}, {"day", 1, 31}, {"month", 1, 12}, {"weekday", 0, 7}}
-
 func (v *Schedule) parse(s string) *fault {
-	parts := strings.Fields(s)
-	if len(parts) != 5 && len(parts) != 6 {
-		return &fault{id: "schedule", why: "five cron fields and a zone are expected", hint: `"0 3 * * * Europe/Berlin"`}
+	cron, err := schedule.Parse(s)
+	var syntax *schedule.SyntaxError
+	if errors.As(err, &syntax) {
+		return &fault{id: syntax.ID, why: syntax.Why, hint: syntax.Hint}
 	}
-	*v = Schedule{text: s}
-	for i, field := range parts[:5] {
-		if !cronField(field, cronRanges[i].min, cronRanges[i].max) {
-			return &fault{id: "schedule", why: fmt.Sprintf("the field %s is not a %s", field, cronRanges[i].name),
-				hint: fmt.Sprintf("%d-%d, *, */2 or a list", cronRanges[i].min, cronRanges[i].max)}
-		}
-		v.Fields[i] = field
-	}
-	if len(parts) == 5 {
-		return &fault{id: "schedule-zone", why: "it has no time zone", hint: `"` + s + ` Europe/Berlin"`}
-	}
-	loc, f := loadZone(parts[5])
-	v.Zone = loc
-	return f
+	*v = Schedule{Cron: cron, Zone: cron.Zone()}
+	return nil
 }
 func (*Schedule) shape() shape {
 	return shape{name: "schedule", pattern: `^[0-9*/,-]+( [0-9*/,-]+){4} [A-Za-z_+-]+(/[A-Za-z0-9_+-]+)*$`}
 }
 
-// cronField reports whether s is a list of *, n, n-m, each with an optional /step, within lo … hi.
-func cronField(s string, lo, hi int) bool {
-	for _, part := range strings.Split(s, ",") {
-		span, step, stepped := strings.Cut(part, "/")
-		if n, err := strconv.Atoi(step); stepped && (err != nil || n < 1) {
-			return false
-		}
-		if span == "*" {
-			continue
-		}
-		from, to, ranged := strings.Cut(span, "-")
-		if !ranged {
-			to = from
-		}
-		a, errFrom := strconv.Atoi(from)
-		b, errTo := strconv.Atoi(to)
-		if errFrom != nil || errTo != nil || a < lo || b > hi || a > b {
-			return false
-		}
+// rulesSchedule refuses seconds where times are not shortened: a minute is what cron promises.
+func (f *File) rulesSchedule(path string, r *Role) {
+	if at := path + ".schedule"; f.readable(at) && r.Schedule.Seconds() && !f.opts.Demo {
+		f.fail("schedule", at, `"* * * * * UTC" is every minute`, "a field for seconds needs belay serve --demo: five cron fields and a zone are expected")
 	}
-	return true
 }

@@ -301,8 +301,11 @@ func TestWorkloads(t *testing.T) {
 		!slices.Equal(web.Paths, []string{"/"}) || web.TLS != "auto" || web.Drain != DefaultDrain {
 		t.Errorf("%+v", web)
 	}
-	if p[2].Jobs == nil || p[2].Drain != 5*time.Minute || p[0].Instances != 1 {
+	if p[2].Jobs == nil || p[2].Drain != 5*time.Minute {
 		t.Errorf("%+v", p)
+	}
+	if job := p[0]; job.Instances != 0 || job.Schedule != "0 3 * * * Europe/Berlin" || job.Overlap != "skip" || job.Timeout != 30*time.Minute {
+		t.Errorf("%+v", job)
 	}
 	if s := Workloads(f, domain.Staging)[1]; s.Instances != 2 || s.Hosts[0] != "staging.clinic.example" {
 		t.Errorf("%+v", s)

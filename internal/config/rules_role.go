@@ -44,6 +44,7 @@ func (f *File) rulesRole(path string, r *Role) {
 		}
 	}
 	f.rulesInstances(path, r)
+	f.rulesSchedule(path, r)
 	f.rulesScheduler(path, r)
 	f.rulesProbe(path, r)
 	if f.readable(path+".drain") && r.Drain.D() > MaxDrain {

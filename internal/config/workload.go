@@ -64,6 +64,9 @@ func workload(f *File, name string, r *Role, env domain.Environment, secrets []s
 	if j := r.Jobs; j != nil {
 		w.Jobs = &domain.Jobs{Done: string(j.Done), Failed: string(j.Failed), Lag: string(j.Lag)}
 	}
+	if w.Kind == domain.Cron {
+		w.Instances, w.Schedule, w.Overlap, w.Timeout = 0, r.Schedule.String(), string(r.Overlap), r.Timeout.D()
+	}
 	if len(r.Volumes) > 0 {
 		w.Volumes = map[string]string{}
 		for k, v := range r.Volumes {
