@@ -45,8 +45,10 @@ type instance struct {
 	stopping bool
 	sup      supervise.State
 	healthy  bool // its probe passed since this process was started
+	proven   bool // the probe of some process of it passed
 	failed   int  // probes in a row
 	why      string
+	ended    end // what the driver itself ended last
 	shown    domain.InstanceStatus
 	changed  chan struct{} // closed and made anew at each change
 	cancel   context.CancelFunc
@@ -271,7 +273,8 @@ func (it *instance) refresh() supervise.Proc {
 	}
 	if state.Child != it.sup.Child {
 		var ready supervise.Proc
-		it.healthy = supervise.ReadJSON(filepath.Join(it.dir, readyFile), &ready) == nil && ready == state.Child
+		it.proven = supervise.ReadJSON(filepath.Join(it.dir, readyFile), &ready) == nil
+		it.healthy = it.proven && ready == state.Child
 		it.failed, it.why = 0, ""
 	}
 	it.sup = state
@@ -290,7 +293,7 @@ func (it *instance) show() {
 	}
 	switch s.State {
 	case domain.Crashed:
-		s.PID, s.Message = 0, masked(it.inst.Workload, crashMessage(it.sup, it.inst.Workload.Memory))
+		s.PID, s.Message = 0, masked(it.inst.Workload, it.howItEnded())
 	case domain.Stopped:
 		s.PID, s.Addr = 0, ""
 	}
@@ -325,6 +328,14 @@ func (it *instance) stateNow() domain.InstanceState {
 	default:
 		return domain.Healthy
 	}
+}
+
+// howItEnded says why there is no process. The lock is held.
+func (it *instance) howItEnded() string {
+	if e := it.sup.Last; e != nil && e.Proc == it.ended.proc && e.Proc.PID > 0 {
+		return "it is started again: " + it.ended.why
+	}
+	return crashMessage(it.sup, it.inst.Workload.Memory)
 }
 
 // crashMessage says how the last process ended.

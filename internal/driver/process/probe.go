@@ -43,6 +43,7 @@ func (it *instance) probeForLife(ctx context.Context) {
 			return
 		}
 		news := it.took(generation, result)
+		it.restartWhenHung(ctx)
 		if news || began.Sub(reported) >= p.Every-eager/2 {
 			it.d.probes.send(result)
 			reported = began
@@ -94,7 +95,7 @@ func (it *instance) isReady() bool {
 // askOnce asks one question and returns the process it was put to.
 func (it *instance) askOnce(ctx context.Context, ask asker, timeout time.Duration) (supervise.Proc, domain.ProbeResult) {
 	it.mu.Lock()
-	state, w := it.sup, it.inst.Workload
+	state, w, ended := it.sup, it.inst.Workload, it.howItEnded()
 	it.mu.Unlock()
 	result := domain.ProbeResult{Instance: it.id, At: time.Now(), Restarts: state.Restarts}
 	err := errors.New("it is not running")
@@ -104,7 +105,7 @@ func (it *instance) askOnce(ctx context.Context, ask asker, timeout time.Duratio
 		err = ask(limited, state)
 		cancel()
 	case supervise.Pausing:
-		err = errors.New(crashMessage(state, w.Memory))
+		err = errors.New(ended)
 	case supervise.Ended:
 	}
 	result.Took = time.Since(result.At)
@@ -124,7 +125,7 @@ func (it *instance) took(asked supervise.Proc, r domain.ProbeResult) bool {
 	}
 	first := r.OK && !it.healthy
 	if r.OK {
-		it.healthy, it.failed, it.why = true, 0, ""
+		it.healthy, it.proven, it.failed, it.why = true, true, 0, ""
 	} else {
 		it.failed++
 		it.why = r.Message

@@ -52,7 +52,10 @@ type Config struct {
 	Log     supervise.LogPolicy
 	// Ports is the range that instances listen in, first and last. It lies below the range from which the kernel takes
 	// ports for outgoing connections, so that a port is still free when its instance starts again.
-	Ports  [2]int
+	Ports [2]int
+	// Hung is how many probes in a row a healthy instance must fail before it is started again; default 3, negative is
+	// never.
+	Hung   int
 	Logger *slog.Logger
 }
 
@@ -100,6 +103,9 @@ func (c Config) filled() (Config, error) {
 	if c.Ports == [2]int{} {
 		c.Ports = [2]int{20000, 32767}
 	}
+	if c.Hung == 0 {
+		c.Hung = hung
+	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -122,6 +128,7 @@ type Driver struct {
 	mu        sync.Mutex
 	instances map[domain.InstanceID]*instance
 	ports     map[int]domain.InstanceID
+	turns     map[place]turn
 }
 
 // New returns a driver on a data folder. It starts and adopts nothing by itself: see Adopt.
@@ -137,7 +144,7 @@ func New(cfg Config) (*Driver, error) {
 	sum := sha256.Sum256([]byte(cfg.Data))
 	d := &Driver{
 		cfg: cfg, group: "belay-" + hex.EncodeToString(sum[:4]), watch: w,
-		instances: map[domain.InstanceID]*instance{}, ports: map[int]domain.InstanceID{},
+		instances: map[domain.InstanceID]*instance{}, ports: map[int]domain.InstanceID{}, turns: map[place]turn{},
 	}
 	d.life, d.end = context.WithCancel(context.Background())
 	d.wg.Go(func() { w.run() })
@@ -213,7 +220,7 @@ func (d *Driver) Adopt(ctx context.Context) ([]domain.InstanceStatus, error) {
 	if err := d.sweepOneOffs(ctx); err != nil {
 		d.cfg.Logger.Warn("end what was left of one-off commands", "error", err)
 	}
-	records, err := d.recorded()
+	records, err := d.Recorded()
 	if err != nil {
 		return nil, err
 	}
@@ -253,8 +260,9 @@ func (d *Driver) Remove(ctx context.Context, id domain.InstanceID) error {
 	return os.RemoveAll(it.dir)
 }
 
-// recorded returns the instances that should run, as their folders say.
-func (d *Driver) recorded() ([]domain.Instance, error) {
+// Recorded returns the instances that should run, as their folders say: also those that nobody has adopted yet, and those
+// that could not be started.
+func (d *Driver) Recorded() ([]domain.Instance, error) {
 	root := filepath.Join(d.cfg.Data, "instances")
 	var found []domain.Instance
 	err := filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {

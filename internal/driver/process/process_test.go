@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -62,7 +63,13 @@ func app(args []string) int {
 		signal.Ignore(syscall.SIGTERM)
 	}
 	mux := http.NewServeMux()
+	var broken atomic.Bool
+	mux.HandleFunc("/break", func(http.ResponseWriter, *http.Request) { broken.Store(true) })
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) {
+		if broken.Load() {
+			http.Error(w, "a lock is held for ever", http.StatusServiceUnavailable)
+			return
+		}
 		if mode == "never" {
 			http.Error(w, "the cache is cold "+os.Getenv("PASSWORD"), http.StatusServiceUnavailable)
 		}
