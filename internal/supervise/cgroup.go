@@ -91,11 +91,15 @@ func highestWritable(mount, own string) string {
 }
 
 // NewGroup makes the group name (folders separated by slashes) with its limits, wherever the kernel allows, and returns
-// notes on what it did not allow. A group that exists is taken.
+// notes on what it did not allow. A group that exists is taken. Without a name there is no group.
 func NewGroup(name string, limits Limits) (Group, []string) {
 	var g Group
 	limited := map[string]bool{}
-	for _, h := range hierarchies() {
+	var in []hierarchy
+	if name != "" {
+		in = hierarchies()
+	}
+	for _, h := range in {
 		dir := filepath.Join(h.base, name)
 		if h.unified {
 			delegate(h.base, name)
@@ -117,7 +121,8 @@ func NewGroup(name string, limits Limits) (Group, []string) {
 		}
 	}
 	var notes []string
-	for kind, wanted := range map[string]bool{"memory": limits.Memory > 0, "cpu": limits.CPU > 0, "pids": limits.PIDs > 0} {
+	// Memory is not among them: where the kernel does not limit it, the shim does.
+	for kind, wanted := range map[string]bool{"cpu": limits.CPU > 0, "pids": limits.PIDs > 0} {
 		if wanted && !limited[kind] {
 			notes = append(notes, "this machine does not let belay limit "+kind)
 		}

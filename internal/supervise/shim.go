@@ -117,6 +117,8 @@ func (s *shim) begin() error {
 			close(s.adopted)
 		}()
 		return s.save()
+	case s.spec.Once && s.state.Phase != "":
+		return s.lost()
 	case s.state.Phase == Running:
 		// It ended unseen, with the shim or in a reboot: its slot is served again at once.
 		s.state.Last = &Exit{Proc: child, Code: -1, At: time.Now(), Unseen: true}
@@ -137,7 +139,7 @@ func (s *shim) loop() error {
 	s.watchMemory(0)
 	ticks := time.NewTicker(max(time.Duration(s.spec.Log.Every), 100*time.Millisecond))
 	defer ticks.Stop()
-	for {
+	for !s.over() {
 		select {
 		case <-s.wake:
 			if _, err := os.Stat(filepath.Join(s.dir, stopFile)); err != nil {
@@ -167,6 +169,7 @@ func (s *shim) loop() error {
 			_ = rotate(filepath.Join(s.dir, LogFile), s.spec.Log) // tried again at the next tick
 		}
 	}
+	return nil
 }
 
 // start runs the process and records it, or plans the next try.
@@ -199,6 +202,12 @@ func (s *shim) start() error {
 	}
 	cmd.Stdout, cmd.Stderr = log, log
 	s.oom = s.group.OOMKills()
+	if s.spec.Once { // before it is begun: what may have run is never begun again
+		s.state.Phase = Launching
+		if err := s.save(); err != nil {
+			return err
+		}
+	}
 	err = cmd.Start()
 	for _, f := range cmd.ExtraFiles {
 		_ = f.Close()
@@ -229,6 +238,9 @@ func (s *shim) plan(reason string) error {
 	if reason != "" {
 		s.state.Last = &Exit{Code: -1, Signal: reason, At: time.Now()}
 		s.state.Child = Proc{}
+	}
+	if s.spec.Once {
+		return s.conclude()
 	}
 	s.state.InARow++
 	pause := s.spec.Backoff.pause(s.state.InARow)

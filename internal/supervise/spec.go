@@ -35,6 +35,7 @@ type Spec struct {
 	Grace   Duration     `json:"grace"`           // between TERM and KILL
 	Backoff Backoff      `json:"backoff"`
 	Log     LogPolicy    `json:"log"`
+	Once    bool         `json:"once,omitempty"` // the process is never started again: see StartOnce
 }
 
 // Backoff says how long to wait before the next start: First, doubled each time up to Longest, from the beginning again
@@ -91,9 +92,10 @@ type Phase string
 
 // The phases of a shim.
 const (
-	Running Phase = "running" // the process runs
-	Pausing Phase = "pausing" // it ended by itself, its next start comes at Until
-	Ended   Phase = "ended"   // it was stopped for good
+	Launching Phase = "launching" // of a process that runs once: it is about to be started
+	Running   Phase = "running"   // the process runs
+	Pausing   Phase = "pausing"   // it ended by itself, its next start comes at Until
+	Ended     Phase = "ended"     // it was stopped for good, or ran once
 )
 
 // State is what a shim knows. It is written before anybody can act on it.

@@ -251,7 +251,7 @@ func (d *Driver) Remove(ctx context.Context, id domain.InstanceID) error {
 		return err
 	}
 	defer it.release()
-	if it.running() {
+	if it.running() || supervise.HasShim(it.dir) {
 		return domain.Errorf(domain.Conflict, "remove %s: it runs", id).WithHint("stop it first")
 	}
 	d.mu.Lock()
@@ -279,7 +279,7 @@ func (d *Driver) Recorded() ([]domain.Instance, error) {
 			if err := supervise.ReadJSON(path, &r); err != nil {
 				return fmt.Errorf("%s: %w", path, err)
 			}
-			if r.Wanted {
+			if r.Wanted && r.Instance.Workload.Kind != domain.Cron { // a job is its scheduler's
 				found = append(found, r.Instance)
 			}
 		case depth >= 4 && e.IsDir():
