@@ -34,6 +34,8 @@ func TestMain(m *testing.M) {
 			os.Exit(process.StaticMain(os.Args[2:]))
 		case "one-off":
 			os.Exit(oneOff(os.Args[2], os.Args[3]))
+		case "start-job":
+			os.Exit(startJob(os.Args[2], os.Args[3]))
 		case "attack":
 			os.Exit(attackMain(os.Args[2:]))
 		case "app":
