@@ -73,7 +73,12 @@ type visitor struct {
 	asked  int
 	conn   net.Conn
 	reader *bufio.Reader
-	fresh  bool // ask for the end of the connection
+	fresh  bool   // ask for the end of the connection
+	head   string // further lines of each request's header
+	cookie string // what Belay gave it, where it keeps cookies
+	keeps  bool
+	said   string // what the app said of itself in the last answer
+	mix    func(n int) (kind, method, path string, body []byte)
 }
 
 func (v *visitor) stay(stop <-chan struct{}, pause time.Duration) {
@@ -99,6 +104,8 @@ func (v *visitor) visit() {
 	v.asked++
 	v.fresh = v.number%5 == 4
 	switch {
+	case v.mix != nil:
+		kind, method, path, body = v.mix(n)
 	case v.stream && v.number%2 == 0:
 		kind, path = "stream", "/events?n=20"
 	case v.stream:
@@ -112,6 +119,9 @@ func (v *visitor) visit() {
 	begin := time.Now()
 	status, release, err := v.ask(method, path, body)
 	why := "-"
+	if v.said != "" {
+		why = v.said
+	}
 	if err != nil {
 		why = strings.ReplaceAll(fmt.Sprintf("%q", err.Error()), " ", "_")
 		status = 0
@@ -133,7 +143,7 @@ func (v *visitor) usable() bool {
 }
 
 func (v *visitor) ask(method, path string, body []byte) (status int, release string, err error) {
-	release = "-"
+	release, v.said = "-", ""
 	if !v.usable() {
 		v.hangUp()
 		if v.conn, err = net.DialTimeout("tcp", v.load.addr, 10*time.Second); err != nil {
@@ -150,6 +160,10 @@ func (v *visitor) ask(method, path string, body []byte) (status int, release str
 	if v.fresh {
 		head += "Connection: close\r\n"
 	}
+	head += v.head
+	if v.cookie != "" {
+		head += "Cookie: " + v.cookie + "\r\n"
+	}
 	if _, err = v.conn.Write(append([]byte(head+"\r\n"), body...)); err != nil {
 		return 0, release, fmt.Errorf("write: %w", err)
 	}
@@ -160,6 +174,12 @@ func (v *visitor) ask(method, path string, body []byte) (status int, release str
 	defer answer.Body.Close()
 	if by := answer.Header.Get("X-Belay-Release"); by != "" {
 		release = by
+	}
+	v.said = answer.Header.Get("X-Planted")
+	for _, c := range answer.Cookies() {
+		if v.keeps {
+			v.cookie = c.Name + "=" + c.Value
+		}
 	}
 	got, err := io.ReadAll(answer.Body)
 	switch {
@@ -210,22 +230,30 @@ type traffic struct {
 // startTraffic sends the mix to production until stop.
 func (w *world) startTraffic(rate int) *traffic {
 	w.t.Helper()
+	tr := &traffic{}
+	tr.run(w.t, func(r request) { tr.seen = append(tr.seen, r) }, "load", "-addr", w.http, "-host", productionHost, "-rate", strconv.Itoa(rate))
+	return tr
+}
+
+// run starts a client of a kind in a process of its own; each is told of every request, one at a time.
+func (tr *traffic) run(t *testing.T, each func(request), args ...string) {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
-		w.t.Fatal(err)
+		t.Fatal(err)
 	}
-	tr := &traffic{ended: make(chan struct{})}
-	tr.cmd = exec.Command(self, "load", "-addr", w.http, "-host", productionHost, "-rate", strconv.Itoa(rate))
+	tr.ended = make(chan struct{})
+	tr.cmd = exec.Command(self, args...)
 	tr.cmd.Stderr = os.Stderr
 	if tr.input, err = tr.cmd.StdinPipe(); err != nil {
-		w.t.Fatal(err)
+		t.Fatal(err)
 	}
 	out, err := tr.cmd.StdoutPipe()
 	if err != nil {
-		w.t.Fatal(err)
+		t.Fatal(err)
 	}
 	if err := startChild(tr.cmd); err != nil {
-		w.t.Fatal(err)
+		t.Fatal(err)
 	}
 	go func() {
 		defer close(tr.ended)
@@ -238,13 +266,12 @@ func (w *world) startTraffic(rate int) *traffic {
 			end, _ := strconv.ParseInt(f[1], 10, 64)
 			status, _ := strconv.Atoi(f[2])
 			tr.mu.Lock()
-			tr.seen = append(tr.seen, request{time.Unix(0, begin), time.Unix(0, end), status, f[3], f[4], f[5]})
+			each(request{time.Unix(0, begin), time.Unix(0, end), status, f[3], f[4], f[5]})
 			tr.mu.Unlock()
 		}
 		_ = waitChild(tr.cmd)
 	}()
-	w.t.Cleanup(func() { tr.stop() })
-	return tr
+	t.Cleanup(func() { tr.stop() })
 }
 
 // stop ends the client after the requests that are open, but for long streams, and returns all that it saw.

@@ -13,11 +13,14 @@ import (
 )
 
 // What the tests run, built once. Newer is the same program with another version.
-var binaries struct{ belay, newer, app string }
+var binaries struct{ belay, newer, app, release string }
 
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "load" {
 		os.Exit(loadMain(os.Args[2:]))
+	}
+	if len(os.Args) > 1 && os.Args[1] == "visits" {
+		os.Exit(visitsMain(os.Args[2:]))
 	}
 	code, err := runAll(m)
 	if err != nil {
@@ -52,11 +55,13 @@ func runAll(m *testing.M) (int, error) {
 
 // buildAll builds the programs. BELAY_BINARY and BELAY_NEWER name those that are built already.
 func buildAll(dir string) error {
-	binaries.belay, binaries.newer, binaries.app = filepath.Join(dir, "belay"), filepath.Join(dir, "newer"), filepath.Join(dir, "app")
+	binaries.belay, binaries.newer = filepath.Join(dir, "belay"), filepath.Join(dir, "newer")
+	binaries.app, binaries.release = filepath.Join(dir, "app"), filepath.Join(dir, "release")
 	for _, b := range []struct{ out, version, pkg, given string }{
 		{binaries.belay, "1.0.0", "../../cmd/belay", os.Getenv("BELAY_BINARY")},
 		{binaries.newer, "1.1.0", "../../cmd/belay", os.Getenv("BELAY_NEWER")},
 		{binaries.app, "", "./testdata/app", ""},
+		{binaries.release, "", "./testdata/release", ""},
 	} {
 		if b.given != "" {
 			if err := os.Symlink(b.given, b.out); err != nil {
