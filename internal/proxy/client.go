@@ -59,14 +59,21 @@ type DrainRequest struct {
 	Environment domain.Environment `json:"environment"`
 	Release     string             `json:"release"`
 	Addr        string             `json:"addr,omitempty"` // only this instance; it must have left the route
-	Within      time.Duration      `json:"within"`
+	// Within is how long requests may wait for the first byte of their answer.
+	Within time.Duration `json:"within"`
+	// Streams is how long answers that have begun, WebSockets and other streams may go on. Streams are told to end before:
+	// from a fifth of the time on, or 30 s before its end where that is later, each at a random moment, WebSockets with the
+	// close code 1012. Default: Within on a release that was rolled back, otherwise ten times Within, at most StreamsWithin.
+	Streams time.Duration `json:"streams,omitempty"`
 }
 
 // DrainResult says how a drain ended.
 type DrainResult struct {
-	Open        int64     `json:"open"`  // requests that are still open
-	Ended       int64     `json:"ended"` // streams that were ended at the deadline
-	LastRequest time.Time `json:"last_request,omitzero"`
+	Open  int64 `json:"open"`  // requests that are still open
+	Ended int64 `json:"ended"` // streams that were told to end
+	// LastRequest is when the last new request of the release began, LastConnection when its last open one ended.
+	LastRequest    time.Time `json:"last_request,omitzero"`
+	LastConnection time.Time `json:"last_connection,omitzero"`
 }
 
 // Health is what the proxy says of itself.
@@ -141,8 +148,9 @@ func (c *Client) InFlight(ctx context.Context) ([]InFlight, error) {
 	return f, err
 }
 
-// Drain waits until nothing is open on a release that gets no traffic any more, at most d.Within, and then ends its
-// streams. A release that still gets traffic is a Conflict.
+// Drain waits until nothing is open on a release that gets no traffic any more, or on one instance that left its route: at
+// most d.Within for requests without an answer and d.Streams for the others, whose streams it ends in good form. What still
+// gets traffic is a Conflict.
 func (c *Client) Drain(ctx context.Context, d DrainRequest) (DrainResult, error) {
 	var r DrainResult
 	err := c.call(ctx, http.MethodPost, "/v1/drain", d, &r)

@@ -221,6 +221,12 @@ func (c *control) build(r domain.Route, was *route, salt []byte) *route {
 		t.labels = was.labels
 	}
 	t.stable, t.next = c.backend(t, r.Stable), c.backend(t, r.Next)
+	if t.stable != nil {
+		t.stable.takenBack = false
+	}
+	if t.next != nil {
+		t.next.takenBack = t.Latched
+	}
 	t.stableMeter = c.meter(t, was, domain.Stable)
 	t.nextMeter = c.meter(t, was, domain.Next)
 	t.Checks = c.listen(t)
@@ -245,8 +251,12 @@ func (c *control) backend(t *route, b *domain.Backend) *backend {
 			if i != nil {
 				i.cancel()
 			}
-			i = c.newInstance(e.Addr, b.Probe)
+			i = &instance{addr: e.Addr, probe: b.Probe}
+			i.left.Store(true)
 			c.instances[id] = i
+		}
+		if i.left.Swap(false) {
+			i.live(c.life)
 		}
 		live.instances = append(live.instances, i)
 	}
@@ -275,6 +285,9 @@ func (t *route) meterOf(side domain.Side) *meter {
 	return t.stableMeter
 }
 
+// forgetAfter is how long an instance is remembered that left every table: what was drawn before may still come to it.
+const forgetAfter = time.Minute
+
 // tidy lets go of releases, instances and listeners that no route names. What is still open keeps a release.
 func (c *control) tidy(routes map[string]*route) {
 	liveReleases, liveInstances := map[*release]bool{}, map[*instance]bool{}
@@ -296,12 +309,15 @@ func (c *control) tidy(routes map[string]*route) {
 			delete(c.releases, id)
 		}
 	}
+	now := time.Now()
 	for id, i := range c.instances {
-		if !liveInstances[i] {
+		switch was := i.left.Swap(!liveInstances[i]); {
+		case liveInstances[i]:
+		case !was:
 			i.cancel()
-			if i.open.Load() == 0 {
-				delete(c.instances, id)
-			}
+			i.leftAt = now
+		case i.open.Load() == 0 && now.Sub(i.leftAt) > forgetAfter:
+			delete(c.instances, id)
 		}
 	}
 	for _, m := range c.meters {

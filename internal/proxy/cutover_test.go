@@ -91,7 +91,7 @@ func cutovers(t *testing.T, count int) {
 		r.Stable, r.Next, r.Rollout, r.Weight, r.Epoch = next, nil, "", 0, r.Epoch+1
 		p.put(r)
 		got, err := p.client.Drain(context.Background(), DrainRequest{
-			App: r.App, Environment: r.Environment, Release: stable.Release, Within: 200 * time.Millisecond,
+			App: r.App, Environment: r.Environment, Release: stable.Release, Within: 200 * time.Millisecond, Streams: 200 * time.Millisecond,
 		})
 		if err != nil || got.Open != 0 {
 			t.Fatalf("drain %d: %+v, %v", i, got, err)

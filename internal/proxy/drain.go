@@ -1,82 +1,159 @@
 package proxy
 
 import (
-	"cmp"
 	"context"
 	"math/rand/v2"
-	"slices"
 	"time"
 
 	"github.com/belay-cd/belay/internal/domain"
 )
 
-// The end of a drain: streams end spread over jitter, so that their clients do not come back all at once, and have so
-// long to end in good form.
+// StreamsWithin is how long the streams of a release that retires may go on at most where nothing else is asked for.
+const StreamsWithin = 5 * time.Minute
+
+// The end of a drain. Streams are ended spread over a while, so that their clients do not come back all at once; the last
+// ones are told early enough to answer before the deadline.
 const (
-	drainJitter = 2 * time.Second
-	drainGrace  = socketGrace + time.Second
-	drainPoll   = 5 * time.Millisecond
+	streamsFactor = 10 // streams go on so much longer than requests: 5 min where these have their usual 30 s
+	drainSpread   = 30 * time.Second
+	drainPoll     = 5 * time.Millisecond
+	drainMargin   = 250 * time.Millisecond // what a stream that was told at the deadline's edge may take more
 )
 
-// drain waits until nothing is open on a release, or one instance of it, at most d.Within; then it ends the streams.
-func (c *control) drain(ctx context.Context, d DrainRequest) (DrainResult, error) {
-	c.mu.Lock()
-	var rels []*release
-	for _, r := range c.releases {
-		if r.app == d.App && r.env == string(d.Environment) && r.id == d.Release {
-			rels = append(rels, r)
-		}
-	}
-	busy := c.gets(d.App, string(d.Environment), d.Release, d.Addr)
-	var insts []*instance
-	for id, i := range c.instances {
-		if d.Addr != "" && id[1] == d.Release && i.addr == d.Addr {
-			insts = append(insts, i)
-		}
-	}
-	c.mu.Unlock()
-	if busy {
-		return DrainResult{}, domain.Errorf(domain.Conflict, "release %s of %s in %s still gets traffic", d.Release, d.App, d.Environment).
-			WithHint("lower its weight first")
-	}
-	open := func() (n int64) {
-		if d.Addr != "" {
-			for _, i := range insts {
-				n += i.open.Load()
-			}
-			return n
-		}
-		for _, r := range rels {
+// ending is when the streams of a drain are told to end: at a random moment from begin to end, all measured from its
+// start, and each has so much time left to end in good form.
+type ending struct{ begin, end, grace time.Duration }
+
+// endingOf leaves a client the last fifth of the time, and spreads the ends over what comes before.
+func endingOf(within time.Duration) ending {
+	grace := min(socketGrace, within/5)
+	return ending{begin: max(within/5, within-drainSpread), end: within - grace, grace: grace}
+}
+
+// drained is what a drain looks at: a release on each of its routes, or one instance of it.
+type drained struct {
+	addr     string
+	releases []*release
+	insts    []*instance
+	idle     bool // no instance of the release gets new requests
+}
+
+// open counts what is not over.
+func (d *drained) open() (n int64) {
+	for _, r := range d.releases {
+		switch {
+		case d.addr == "":
 			n += r.open.Load()
+		case d.idle:
+			n += r.starting.Load() // drawn before the table changed, and on its way to one of the instances
 		}
-		return n
 	}
-	if err := waitFor(ctx, d.Within, func() bool { return open() == 0 }); err != nil {
+	for _, i := range d.insts {
+		n += i.open.Load()
+	}
+	return n
+}
+
+// flowing counts those whose answer has begun.
+func (d *drained) flowing() (n int64) {
+	for _, r := range d.releases {
+		if d.addr == "" {
+			n += r.flowing.Load()
+		}
+	}
+	for _, i := range d.insts {
+		n += i.flowing.Load()
+	}
+	return n
+}
+
+// drain waits until nothing is open on a release, or one instance of it. Requests without an answer have d.Within;
+// answers that have begun, and streams, have d.Streams, and streams are told to end before it is over.
+func (c *control) drain(ctx context.Context, d DrainRequest) (DrainResult, error) {
+	what, err := c.toDrain(&d)
+	if err != nil {
 		return DrainResult{}, err
 	}
-	result := DrainResult{Ended: endStreams(rels, d.Addr, min(drainJitter, d.Within/2))}
-	if result.Ended > 0 {
-		gone := func() bool { return open() == 0 || len(streamsOn(rels, d.Addr)) == 0 }
-		if err := waitFor(ctx, min(drainJitter, d.Within/2)+drainGrace, gone); err != nil {
-			return DrainResult{}, err
+	start := time.Now()
+	late := func(t time.Duration) bool { return time.Since(start) >= t }
+	end := endingOf(d.Streams)
+	var result DrainResult
+	tell := func(from time.Duration) bool {
+		if late(from) {
+			result.Ended += endStreams(what.releases, d.Addr, end, start)
+			return true
 		}
+		return false
 	}
-	result.Open = open()
-	for _, r := range rels {
+	begun, last := false, false
+	over := func() bool {
+		open := what.open()
+		if open == 0 {
+			return true
+		}
+		begun = begun || tell(end.begin)
+		last = last || tell(end.end) // those that began meanwhile
+		return late(d.Within) && what.flowing() == 0
+	}
+	if err := waitFor(ctx, max(d.Within, d.Streams+drainMargin), over); err != nil {
+		return DrainResult{}, err
+	}
+	result.Open = what.open()
+	for _, r := range what.releases {
 		if at := unixTime(r.first.Load()); at.After(result.LastRequest) {
 			result.LastRequest = at
+		}
+		if at := unixTime(r.last.Load()); at.After(result.LastConnection) {
+			result.LastConnection = at
 		}
 	}
 	return result, nil
 }
 
-// endStreams finishes the open streams, spread over the jitter, and says how many there were.
-func endStreams(rels []*release, addr string, jitter time.Duration) int64 {
-	streams := streamsOn(rels, addr)
-	for _, s := range streams {
-		time.AfterFunc(rand.N(jitter+1), s.finish)
+// toDrain finds what a drain means and fills in how long its streams may go on. What still gets traffic is refused.
+func (c *control) toDrain(d *DrainRequest) (*drained, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	what := &drained{addr: d.Addr}
+	env := string(d.Environment)
+	back := false
+	for _, r := range c.releases {
+		if r.app == d.App && r.env == env && r.id == d.Release {
+			what.releases = append(what.releases, r)
+			back = back || r.takenBack
+		}
 	}
-	return int64(len(streams))
+	if c.gets(d.App, env, d.Release, d.Addr) {
+		return nil, domain.Errorf(domain.Conflict, "release %s of %s in %s still gets traffic", d.Release, d.App, d.Environment).
+			WithHint("lower its weight first")
+	}
+	what.idle = !c.gets(d.App, env, d.Release, "")
+	for id, i := range c.instances {
+		if d.Addr != "" && id[1] == d.Release && i.addr == d.Addr {
+			what.insts = append(what.insts, i)
+		}
+	}
+	switch {
+	case d.Streams > 0:
+	case back:
+		d.Streams = d.Within
+	default:
+		d.Streams = min(StreamsWithin, streamsFactor*d.Within)
+	}
+	return what, nil
+}
+
+// endStreams tells the open streams that were not told yet to end, each at a moment of its own, and says how many.
+func endStreams(rels []*release, addr string, e ending, start time.Time) (told int64) {
+	for _, s := range streamsOn(rels, addr) {
+		if s.told.Swap(true) {
+			continue
+		}
+		told++
+		left := max(0, e.end-time.Since(start))
+		time.AfterFunc(rand.N(left+1), func() { s.finish(e.grace) })
+	}
+	return told
 }
 
 func streamsOn(rels []*release, addr string) []*stream {
@@ -100,36 +177,4 @@ func waitFor(ctx context.Context, within time.Duration, done func() bool) error 
 		}
 	}
 	return nil
-}
-
-// inFlight lists what is open on each release.
-func (c *control) inFlight() []InFlight {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	list := []InFlight{}
-	for _, r := range c.releases {
-		f := InFlight{
-			App: r.app, Environment: domain.Environment(r.env), Role: r.role, Release: r.id, Streams: r.streamed.Load(),
-			LastRequest: unixTime(r.first.Load()), LastConnection: unixTime(r.last.Load()), Saved: r.saved.Load(),
-		}
-		f.Requests = max(0, r.open.Load()-f.Streams)
-		for id, i := range c.instances {
-			if id[0] == r.route && id[1] == r.id {
-				f.Instances = append(f.Instances, InstanceInFlight{Addr: i.addr, Open: i.open.Load(), Dead: i.dead.Load()})
-			}
-		}
-		slices.SortFunc(f.Instances, func(a, b InstanceInFlight) int { return cmp.Compare(a.Addr, b.Addr) })
-		list = append(list, f)
-	}
-	slices.SortFunc(list, func(a, b InFlight) int {
-		return cmp.Or(cmp.Compare(a.App, b.App), cmp.Compare(a.Environment, b.Environment), cmp.Compare(a.Role, b.Role), cmp.Compare(a.Release, b.Release))
-	})
-	return list
-}
-
-func unixTime(ns int64) time.Time {
-	if ns == 0 {
-		return time.Time{}
-	}
-	return time.Unix(0, ns).UTC()
 }

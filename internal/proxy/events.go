@@ -7,9 +7,6 @@ import (
 	"time"
 )
 
-// eventGrace is how long a stream of server-sent events may take to come to the end of an event once it is drained.
-const eventGrace = 2 * time.Second
-
 // eventBody passes server-sent events on. When it is finished it ends at the end of an event, so that the client sees a
 // whole answer with its last chunk and connects again.
 type eventBody struct {
@@ -46,8 +43,8 @@ func (b *eventBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// finish ends the stream at once between two events, otherwise at the end of the present one.
-func (b *eventBody) finish() {
+// finish ends the stream at once between two events, otherwise at the end of the present one or after within.
+func (b *eventBody) finish(within time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.finished {
@@ -58,7 +55,7 @@ func (b *eventBody) finish() {
 		b.stop()
 		return
 	}
-	time.AfterFunc(eventGrace, func() {
+	time.AfterFunc(within, func() {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		b.stop()

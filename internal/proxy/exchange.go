@@ -38,6 +38,7 @@ type exchange struct {
 	answer   *answerBody
 	stream   *stream
 	status   int
+	flowing  bool // the answer has begun
 	unserved bool
 	counted  bool
 	whole    bool // the answer was passed on to its end
@@ -124,18 +125,16 @@ func (x *exchange) try(out *http.Request, interim func(int, textHeader) error) (
 	fresh := false
 	err = errNoInstance
 	for range tries {
-		inst := x.on.pick(tried)
+		inst := x.take(tried)
 		if inst == nil {
-			if inst = x.on.pick(nil); inst == nil {
-				return nil, true, err
-			}
+			return nil, true, err
 		}
 		req := x.attempt(out, inst)
 		if req == nil {
+			inst.open.Add(-1)
 			return nil, false, err
 		}
 		x.inst = inst
-		inst.open.Add(1)
 		var wrote bool
 		res, wrote, err = x.plane.Upstream.Send(req, Attempt{Fresh: fresh || inst.hasty.Load(), Written: x.settle, Interim: interim})
 		if err == nil {
@@ -161,6 +160,32 @@ func (x *exchange) try(out *http.Request, interim func(int, textHeader) error) (
 		}
 	}
 	return nil, true, err
+}
+
+// take counts the request in on an instance of its release, one that was not tried if there is one. An instance that left
+// the table since the draw is taken only when its whole release did. Nil means that there is none at all.
+func (x *exchange) take(tried []*instance) *instance {
+	for n := 1; ; n++ {
+		inst := x.on.pick(tried)
+		if inst == nil {
+			inst = x.on.pick(nil)
+		}
+		if inst == nil {
+			return nil
+		}
+		inst.open.Add(1)
+		if !inst.left.Load() || n == tries {
+			return inst
+		}
+		inst.open.Add(-1)
+		if now := x.plane.table.Load().routes[x.route.key]; now != nil {
+			for _, b := range []*backend{now.stable, now.next} {
+				if b != nil && b.release == x.on.release {
+					x.on = b
+				}
+			}
+		}
+	}
 }
 
 // lost reports whether the route has taken its traffic away from the release since the draw.
@@ -247,6 +272,9 @@ func (x *exchange) modify(res *http.Response) error {
 		res.Header.Add("Set-Cookie", c.String())
 	}
 	x.answer = &answerBody{ReadCloser: res.Body}
+	x.flowing = true
+	x.on.flowing.Add(1)
+	x.inst.flowing.Add(1)
 	switch {
 	case res.StatusCode == http.StatusSwitchingProtocols:
 		conn, ok := res.Body.(io.ReadWriteCloser)
@@ -267,7 +295,7 @@ func (x *exchange) modify(res *http.Response) error {
 }
 
 // follow makes the exchange a stream: it is counted now, and a drain can finish it.
-func (x *exchange) follow(finish func()) {
+func (x *exchange) follow(finish func(within time.Duration)) {
 	x.stream = &stream{inst: x.inst, finish: finish}
 	x.on.addStream(x.stream)
 	x.count()
@@ -305,6 +333,10 @@ func (x *exchange) finish() {
 	x.settle()
 	if x.stream != nil {
 		x.on.removeStream(x.stream)
+	}
+	if x.flowing {
+		x.on.flowing.Add(-1)
+		x.inst.flowing.Add(-1)
 	}
 	if x.inst != nil {
 		x.inst.open.Add(-1)

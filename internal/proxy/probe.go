@@ -17,14 +17,13 @@ const (
 	probesToDie = 2
 )
 
-// newInstance starts to probe an address for its whole life. It counts as alive until a probe says otherwise.
-func (c *control) newInstance(addr, probe string) *instance {
-	ctx, cancel := context.WithCancel(c.life)
-	i := &instance{addr: addr, probe: probe, cancel: cancel}
-	if probe != "" {
+// live starts to probe an instance for as long as a table names it. It counts as alive until a probe says otherwise.
+func (i *instance) live(ctx context.Context) {
+	ctx, i.cancel = context.WithCancel(ctx)
+	i.dead.Store(false)
+	if i.probe != "" {
 		go i.watch(ctx)
 	}
-	return i
 }
 
 func (i *instance) watch(ctx context.Context) {

@@ -21,6 +21,7 @@ type release struct {
 	// open counts requests and streams. It grows before the table is looked at again, so that whoever sees 0 after a
 	// change of the table knows that nothing will begin any more.
 	open     atomic.Int64
+	flowing  atomic.Int64 // of those, answers that have begun
 	streamed atomic.Int64 // of those, streams
 	starting atomic.Int64 // drawn, and not yet written to an instance
 	first    atomic.Int64 // unix nanoseconds of the last new request
@@ -29,6 +30,8 @@ type release struct {
 
 	mu      sync.Mutex
 	streams map[*stream]struct{}
+
+	takenBack bool // by a rollback; guarded by the control's lock
 }
 
 // begin counts a request in.
@@ -46,7 +49,8 @@ func (r *release) end() {
 // stream is something long that a drain ends in good form.
 type stream struct {
 	inst   *instance
-	finish func()
+	finish func(within time.Duration) // ends it in good form, at the latest after within
+	told   atomic.Bool                // that it is to end
 }
 
 func (r *release) addStream(s *stream) {
@@ -90,11 +94,14 @@ type backend struct {
 type instance struct {
 	addr    string
 	probe   string
-	open    atomic.Int64
+	open    atomic.Int64 // requests and streams
+	flowing atomic.Int64 // of those, answers that have begun
+	left    atomic.Bool  // no table names it any more; set before a drain looks at open, which grows before this is asked
 	dead    atomic.Bool  // by its probe
 	ejected atomic.Int64 // until, unix nanoseconds
 	hasty   atomic.Bool  // closes idle connections sooner than the proxy does
 	cancel  context.CancelFunc
+	leftAt  time.Time // guarded by the control's lock
 }
 
 // ejection is how long an instance that broke a request takes no other one, while another can.
@@ -114,7 +121,9 @@ func (i *instance) notice(res *http.Response) {
 	}
 }
 
-func (i *instance) usable(now int64) bool { return !i.dead.Load() && i.ejected.Load() <= now }
+func (i *instance) usable(now int64) bool {
+	return !i.dead.Load() && i.ejected.Load() <= now && !i.left.Load()
+}
 
 // pick returns the instance with the fewest open requests that is not in tried, one that looks alive before one that
 // does not; nil when all were tried.

@@ -10,7 +10,7 @@ import (
 // goingAway is an unmasked WebSocket close frame with status 1012: service restart.
 var goingAway = []byte{0x88, 0x02, 0x03, 0xf4}
 
-// socketGrace is how long a client may take to answer a close, and a frame to come to its end.
+// socketGrace is how long a client may take at most to answer a close, and a frame or an event to come to its end.
 const socketGrace = 3 * time.Second
 
 var errDrained = errors.New("websocket drained")
@@ -23,7 +23,8 @@ type socketBody struct {
 	mu       sync.Mutex
 	frames   frames
 	finished bool
-	closing  bool // the close frame is on its way
+	grace    time.Duration // the client has to answer the close
+	closing  bool          // the close frame is on its way
 	answered chan struct{}
 	once     sync.Once
 }
@@ -62,9 +63,12 @@ func (b *socketBody) Read(p []byte) (int, error) {
 
 // await lets the client answer the close before both connections end.
 func (b *socketBody) await() (int, error) {
+	b.mu.Lock()
+	grace := b.grace
+	b.mu.Unlock()
 	select {
 	case <-b.answered:
-	case <-time.After(socketGrace):
+	case <-time.After(grace):
 	}
 	return 0, errDrained
 }
@@ -90,18 +94,18 @@ func (b *socketBody) CloseWrite() error {
 }
 
 // finish ends the connection after the present frame.
-func (b *socketBody) finish() {
+func (b *socketBody) finish(within time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.finished {
 		return
 	}
-	b.finished = true
+	b.finished, b.grace = true, within
 	// A Read that waits for the instance is freed by a deadline; the connection itself stays open for the close.
 	if c, ok := b.ReadWriteCloser.(interface{ SetReadDeadline(time.Time) error }); ok {
 		wait := time.Duration(0)
 		if !b.frames.between() {
-			wait = socketGrace
+			wait = within
 		}
 		_ = c.SetReadDeadline(time.Now().Add(wait)) // a closed connection is at its end already
 		return

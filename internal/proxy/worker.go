@@ -245,7 +245,7 @@ func (w *worker) leave(s os.Signal, then func()) error {
 	for _, r := range w.control.releases {
 		rels = append(rels, r)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), streams+drainGrace+drainJitter+keptFor)
+	ctx, cancel := context.WithTimeout(context.Background(), streams+keptFor)
 	defer cancel()
 	over := make(chan struct{})
 	go func() {
@@ -254,9 +254,11 @@ func (w *worker) leave(s os.Signal, then func()) error {
 			_ = s.Shutdown(ctx) // past its time the connections end with the process
 		}
 	}()
-	_ = waitFor(ctx, streams, func() bool { return len(streamsOn(rels, "")) == 0 })
-	if endStreams(rels, "", drainJitter) > 0 {
-		_ = waitFor(ctx, drainJitter+drainGrace, func() bool { return len(streamsOn(rels, "")) == 0 })
+	start, end := time.Now(), endingOf(streams)
+	gone := func() bool { return len(streamsOn(rels, "")) == 0 }
+	_ = waitFor(ctx, end.begin, gone)
+	if endStreams(rels, "", end, start) > 0 {
+		_ = waitFor(ctx, streams+drainMargin-time.Since(start), gone)
 	}
 	select {
 	case <-over:
