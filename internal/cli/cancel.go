@@ -43,6 +43,11 @@ func runCancel(ctx context.Context, s *session, id, reason string) error {
 	if s.json {
 		return s.document(d)
 	}
+	return s.say(ending(d))
+}
+
+// ending says what becomes of a delivery that a person ended.
+func ending(d domain.Delivery) string {
 	state := "is being ended"
 	switch {
 	case d.State == domain.RolledBackState:
@@ -50,5 +55,5 @@ func runCancel(ctx context.Context, s *session, id, reason string) error {
 	case d.State.Final():
 		state = "is " + words(d.State)
 	}
-	return s.say(fmt.Sprintf("%s #%d %s %s\n", d.App, d.Number, domain.ShortCommit(d.Commit), state))
+	return fmt.Sprintf("%s #%d %s %s\n", d.App, d.Number, domain.ShortCommit(d.Commit), state)
 }

@@ -29,6 +29,7 @@ type (
 		Before    *figuresJSON            `json:"before,omitempty"`
 		Rollback  rollbackJSON            `json:"rollback"`
 		Routes    []string                `json:"routes,omitempty"`
+		Jobs      []domain.JobStatus      `json:"jobs,omitempty"`
 	}
 	releaseJSON struct {
 		ID      string         `json:"id"`
@@ -46,11 +47,12 @@ type (
 		RPS       float64 `json:"rps,omitempty"`
 	}
 	rollbackJSON struct {
-		Possible bool    `json:"possible"`
-		To       string  `json:"to,omitempty"`
-		Commit   string  `json:"commit,omitempty"`
-		Warm     bool    `json:"warm"`
-		Reason   *string `json:"reason"`
+		Possible bool     `json:"possible"`
+		To       string   `json:"to,omitempty"`
+		Commit   string   `json:"commit,omitempty"`
+		Warm     bool     `json:"warm"`
+		Reason   *string  `json:"reason"`
+		Seconds  *float64 `json:"seconds,omitempty"`
 	}
 )
 
@@ -65,8 +67,8 @@ func statusDocument(s domain.AppStatus) statusJSON {
 	}
 	for _, e := range s.Environments {
 		env := environmentJSON{Name: e.Name, Delivery: e.Delivery, Since: e.Since, Instances: e.Instances, Detail: e.Detail,
-			Now: figuresDocument(e.Now), Before: figuresDocument(e.Before), Routes: e.Routes,
-			Rollback: rollbackJSON{Possible: e.Rollback.Possible, To: e.Rollback.To, Commit: e.Rollback.Commit, Warm: e.Rollback.Warm}}
+			Now: figuresDocument(e.Now), Before: figuresDocument(e.Before), Routes: e.Routes, Jobs: e.Jobs,
+			Rollback: rollbackJSON{Possible: e.Rollback.Possible, To: e.Rollback.To, Commit: e.Rollback.Commit, Warm: e.Rollback.Warm, Seconds: e.Rollback.Seconds}}
 		if e.Rollback.Reason != "" {
 			env.Rollback.Reason = &e.Rollback.Reason
 		}

@@ -28,7 +28,8 @@ type fake struct {
 	played    int  // events that have happened
 	restarted bool // the server went away once already
 	keys      map[string]int
-	said      []string // what people asked for
+	said      []string                   // what people asked for
+	shipped   map[string]domain.Delivery // newest of each app, in the scenario "several"
 }
 
 func (f *fake) socket() string { return filepath.Join(f.dir, "run", "belay.sock") }
@@ -77,6 +78,9 @@ func (f *fake) play(scenario string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.scenario, f.played, f.restarted = scenario, 0, false
+	if f.shipped == nil {
+		f.shipped = map[string]domain.Delivery{}
+	}
 	f.keys = map[string]int{}
 	f.d = testingSample()
 	f.events = []domain.Event{
@@ -173,7 +177,17 @@ func (f *fake) Ship(ctx context.Context, s web.Submission) (domain.Delivery, err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if scenario == "several" {
+		d := f.shipped[s.App]
+		d.App, d.Number, d.Commit, d.State = s.App, d.Number+1, s.Commit, domain.DoneState
+		f.shipped[s.App] = d
+		f.said = append(f.said, fmt.Sprintf("shipped %s #%d of %q", s.App, d.Number, s.Folder))
+		return d, nil
+	}
 	f.said = append(f.said, fmt.Sprintf("ship folder=%q keys=%d times=%d", s.Folder, len(f.keys), times))
+	if s.From != "" || s.Urgent != "" {
+		f.said = append(f.said, fmt.Sprintf("ship from=%q urgent=%q", s.From, s.Urgent))
+	}
 	return f.d, nil
 }
 
@@ -199,10 +213,26 @@ func (f *fake) Status(_ context.Context, app string) (domain.AppStatus, error) {
 }
 
 func (f *fake) Deliveries(context.Context, string, int) ([]domain.Delivery, error) {
+	waits := waitingSample()
+	switch {
+	case f.plays("asks"):
+		return []domain.Delivery{f.d, waits}, nil
+	case f.plays("two-wait"):
+		older := waitingSample()
+		older.Number--
+		return []domain.Delivery{waits, older}, nil
+	}
 	return []domain.Delivery{f.d}, nil
 }
 
 func (f *fake) Delivery(_ context.Context, app string, n int) (domain.Delivery, error) {
+	if f.plays("several") {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if d, ok := f.shipped[app]; ok {
+			return d, nil
+		}
+	}
 	if err := f.known(app); err != nil {
 		return domain.Delivery{}, err
 	}
@@ -267,8 +297,20 @@ func (f *fake) Cancel(_ context.Context, _ string, n int, _, reason string) (dom
 	return d, nil
 }
 
+// takenBack makes the newest delivery of an app one that was rolled back.
+func (f *fake) takenBack(app string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	d := f.shipped[app]
+	d.State = domain.RolledBackState
+	f.shipped[app] = d
+}
+
 func (f *fake) Approve(_ context.Context, _ string, n int, _, reason string) (domain.Delivery, error) {
 	f.record("approve %d %q", n, reason)
+	if f.plays("over") {
+		return domain.Delivery{}, domain.Errorf(domain.Refused, "#%d asks nothing now", n)
+	}
 	d := waitingSample()
 	if !f.plays("two-needed") {
 		d.State, d.Wait, d.Gates = domain.Running, nil, nil

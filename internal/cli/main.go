@@ -123,7 +123,7 @@ func rootCommand(s *session) *cobra.Command {
 	}
 	grouped("app", initCommand(s), checkCommand(s), planCommand(s), testCommand(s), schemaCommand(s))
 	grouped("delivery", shipCommand(s), statusCommand(s), showCommand(s), logsCommand(s), explainCommand(s),
-		cancelCommand(s), rollbackCommand(s), freezeCommand(s), thawCommand(s), execCommand(s))
+		approveCommand(s), rejectCommand(s), cancelCommand(s), rollbackCommand(s), freezeCommand(s), thawCommand(s), execCommand(s))
 	grouped("server", serveCommand(s), tokenCommand(s), demoCommand(s), versionCommand(s))
 	root.AddCommand(laterCommands()...)
 	return root

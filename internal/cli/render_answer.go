@@ -41,6 +41,14 @@ func (v view) plan(p web.PlanView) string {
 	} else if p.Rollback != "" {
 		b.WriteString(clean(p.Rollback) + "\n")
 	}
+	for _, r := range []struct{ name, text string }{{"rollback", p.RollbackSeconds}, {"capacity", p.Capacity}, {"traffic", p.LowTraffic}} {
+		for i, l := range wrap(clean(r.text), v.width-9) {
+			if i > 0 {
+				r.name = ""
+			}
+			b.WriteString(strings.TrimRight(pad(r.name, 9)+l, " ") + "\n")
+		}
+	}
 	loosened := "nothing"
 	if len(p.Loosened) > 0 {
 		loosened = clean(strings.Join(p.Loosened, "; "))

@@ -45,6 +45,9 @@ func (v view) delivery(d domain.Delivery) string {
 	var b strings.Builder
 	line := func(s string) { b.WriteString(strings.TrimRight(s, " ") + "\n") }
 	line(v.header(d))
+	for _, l := range v.special(d) {
+		line(l)
+	}
 	var then []string
 	for _, s := range d.Stages {
 		if s.State == domain.PendingStage {
@@ -105,12 +108,27 @@ func (v view) header(d domain.Delivery) string {
 	return v.paint.bold(ends(start+author, spent, v.width))
 }
 
+// special says what is not as in every other delivery.
+func (v view) special(d domain.Delivery) []string {
+	var lines []string
+	if d.Urgent != "" {
+		lines = append(lines, "  "+v.paint.yellow(pad("urgent", nameColumn)+clip(clean(d.Urgent), v.width-2-nameColumn)))
+	}
+	if d.From != "" {
+		lines = append(lines, "  "+pad("taken over", nameColumn)+clip(clean(d.From), v.width-2-nameColumn-10)+" is stable")
+	}
+	return lines
+}
+
 // stage draws one row: name, state, how long it took, and what came of it.
 func (v view) stage(d domain.Delivery, s domain.StageRecord) string {
 	state := words(s.State)
 	past := ""
 	if s.State.Final() && s.State != domain.RolledBackState {
 		past = v.spent(s)
+	}
+	if size(state)+size(past) >= stateColumn {
+		past = "" // a long word leaves no room for it
 	}
 	row := "  " + v.paint.state(s.State, pad(string(s.Name), nameColumn)+state) +
 		right(past, stateColumn-size(state)) + "   "
@@ -167,7 +185,7 @@ func (v view) rolling(s domain.StageRecord) string {
 		}
 	}
 	if last == nil || last.Weight == nil {
-		return ""
+		return v.watched(s)
 	}
 	text := percent(*last.Weight)
 	if last.Ended != nil {
@@ -180,6 +198,16 @@ func (v view) rolling(s domain.StageRecord) string {
 		text += ", until " + clock(*until, v.now)
 	}
 	return text
+}
+
+// watched says how much of a hold is over: 22m 10s of 1h00m, until 15:46.
+func (v view) watched(s domain.StageRecord) string {
+	for _, step := range s.Steps {
+		if step.Verb == "bake" && step.State != domain.DoneState && step.Started != nil && step.Until != nil && step.Hold > 0 {
+			return fmt.Sprintf("%s of %s, until %s", elapsed(v.now.Sub(*step.Started)), compact(seconds(step.Hold)), clock(*step.Until, v.now))
+		}
+	}
+	return ""
 }
 
 // levels says how far the pyramid is: unit 353 · integration none · e2e now.
@@ -282,8 +310,10 @@ func (v view) wait(d domain.Delivery) []string {
 		return nil
 	}
 	w := *d.Wait
-	text := "waits: " + clean(w.Reason)
-	if slices.ContainsFunc(d.Stages, func(s domain.StageRecord) bool { return s.State == domain.WaitingState }) {
+	reason, _, asks := strings.Cut(clean(w.Reason), " belay approve ") // the commands stand in a line of their own
+	text := "waits: " + reason
+	if size(clean(w.Reason)) <= v.width-summaryColumn &&
+		slices.ContainsFunc(d.Stages, func(s domain.StageRecord) bool { return s.State == domain.WaitingState }) {
 		text = "waits" // the row says for what
 	}
 	if w.Owner != "" {
@@ -295,6 +325,9 @@ func (v view) wait(d domain.Delivery) []string {
 	var lines []string
 	for _, l := range wrap(text, v.width-6) {
 		lines = append(lines, "      "+v.paint.yellow(l))
+	}
+	if asks || openApprovals(d) != nil {
+		lines = append(lines, fmt.Sprintf("      yes: belay approve %d      no: belay reject %d --reason …", d.Number, d.Number))
 	}
 	for _, g := range d.Gates {
 		if g.State != "passed" {

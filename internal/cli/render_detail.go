@@ -27,7 +27,9 @@ func (v view) details(s domain.StageRecord) []string {
 			text += "  " + took(max(0, step.Ended.Sub(*step.Started)))
 		}
 		name := stepText(step)
-		text += prefixed("  ", step.Verdict) + prefixed("  ", step.Message)
+		if step.Verdict != "" || step.Message != "" {
+			text += "  " + told(strings.ReplaceAll(step.Verdict, "_", " "), step.Message)
+		}
 		for i, l := range wrap(clean(text), v.width-34) {
 			if i > 0 {
 				name = ""
@@ -122,6 +124,9 @@ func (v view) lists(d domain.Delivery) []string {
 		}
 		lines = append(lines, "  "+pad("checklist", nameColumn)+ok+"  "+clean(c.Item)+prefixed(": ", clean(c.Detail)))
 	}
+	if back := rehearsed(d.Rehearsal); back != "" {
+		lines = append(lines, "  "+pad("rollback", nameColumn)+back)
+	}
 	loosened := "nothing"
 	if len(d.Loosened) > 0 {
 		loosened = clean(strings.Join(d.Loosened, "; "))
@@ -137,6 +142,21 @@ func (v view) lists(d domain.Delivery) []string {
 		lines = append(lines, "  "+pad("url", nameColumn)+clean(d.URL))
 	}
 	return lines
+}
+
+// rehearsed tells the rollback as staging did it; "" when there was none yet.
+func rehearsed(h *domain.Rehearsal) string {
+	switch {
+	case h == nil:
+		return ""
+	case h.None != "":
+		return "not rehearsed: " + clean(h.None)
+	}
+	text := fmt.Sprintf("rehearsed: %s · %s of %s requests failed", took(seconds(h.Moved)), count(h.Failed), count(h.Requests))
+	if h.Start > 0 {
+		text += " · cold it starts first, " + took(seconds(h.Start))
+	}
+	return text
 }
 
 // prefixed is text after a prefix, or nothing.

@@ -40,6 +40,14 @@ func plain(e domain.Event, d domain.Delivery) string {
 		}
 	case "rollout.page":
 		return plainRow(e, d, told("a person is needed", said))
+	case "gate.passed":
+		if e.By != "" { // somebody's word: every other gate is told by what comes behind it
+			return plainRow(e, d, orElse(said, text(e, "detail")))
+		}
+	case "rollout.crowded":
+		return plainRow(e, d, said)
+	case "rollout.rehearsed":
+		return plainRow(e, d, "rollback rehearsed: "+wentBack(e, said))
 	case "rollout.rolled_back":
 		return plainRow(e, d, wentBack(e, said))
 	case "rollout.shifted":
@@ -61,8 +69,8 @@ func wentBack(e domain.Event, said string) string {
 // told is a word and what was said, without saying the word twice.
 func told(word, said string) string {
 	switch {
-	case said == "":
-		return word
+	case said == "" || word == "":
+		return word + said
 	case strings.HasPrefix(strings.ToLower(said), word):
 		return said
 	default:

@@ -33,6 +33,15 @@ func (v view) status(s domain.AppStatus) string {
 			v.environment(&b, e)
 		}
 	}
+	for _, e := range s.Environments {
+		if e.Name != domain.Production || v.all {
+			continue // with --all each environment has said it
+		}
+		v.jobs(&b, e, 2, nameColumn)
+		if e.Release != nil {
+			fmt.Fprintf(&b, "  %s%s\n", pad("rollback", nameColumn), back(e.Rollback))
+		}
+	}
 	for i, f := range s.InFlight {
 		name := ""
 		if i == 0 {
@@ -46,6 +55,66 @@ func (v view) status(s domain.AppStatus) string {
 	}
 	v.stops(&b, s)
 	return b.String()
+}
+
+// jobs writes a line per cron role: when it runs next, and what became of its last tick.
+func (v view) jobs(b *strings.Builder, e domain.EnvironmentStatus, indent, column int) {
+	for _, j := range e.Jobs {
+		text := "next " + clock(j.Next, v.now)
+		if wait := j.Next.Sub(v.now); wait > 0 {
+			text += " in " + took(wait.Truncate(time.Second))
+		}
+		if j.Last == nil {
+			text += " · never ran here"
+		} else {
+			text += " · last " + clock(j.Last.Tick, v.now) + " " + v.paint.state(jobState(j.Last.State), jobRun(*j.Last))
+		}
+		b.WriteString(strings.Repeat(" ", indent) + pad("job "+j.Role, column) + text + "\n")
+	}
+}
+
+// jobRun says what became of a tick.
+func jobRun(r domain.JobRun) string {
+	text := string(r.State)
+	if r.State == domain.JobFailed && r.Code != 0 {
+		text += fmt.Sprintf(" with %d", r.Code)
+	}
+	if r.Started != nil && r.Ended != nil {
+		text += " after " + took(max(0, r.Ended.Sub(*r.Started)))
+	}
+	return text + prefixed(": ", clean(r.Message))
+}
+
+func jobState(s domain.JobState) domain.DeliveryState {
+	switch s {
+	case domain.JobDone:
+		return domain.DoneState
+	case domain.JobFailed, domain.JobMissed:
+		return domain.FailedState
+	case domain.JobSkipped, domain.JobQueued:
+		return domain.WaitingState
+	default:
+		return domain.Running
+	}
+}
+
+// back says whether one can go back, where to, and how fast.
+func back(r domain.RollbackStatus) string {
+	if !r.Possible {
+		return "not possible" + prefixed(": ", clean(r.Reason))
+	}
+	text := "to " + domain.ShortCommit(r.Commit)
+	switch {
+	case r.Warm && r.Seconds != nil:
+		text += ", warm, " + took(seconds(*r.Seconds)) + " in its rehearsal"
+	case r.Warm:
+		text += ", warm"
+	case r.Seconds != nil:
+		text += ", cold: it starts first, " + took(seconds(*r.Seconds))
+	default:
+		text += ", cold: it starts first"
+	}
+	return text + prefixed(" · ", clean(r.Reason))
 }
 
 // figures writes the error rate and the p95, each with what it was before.
@@ -114,15 +183,8 @@ func (v view) environment(b *strings.Builder, e domain.EnvironmentStatus) {
 		fmt.Fprintf(b, "      %s%s requests/s · p50 / p95 / p99  %s / %s / %s ms\n", pad("traffic", 15),
 			trimZeros(strconv.FormatFloat(f.RPS, 'f', 1, 64)), milliseconds(f.P50), milliseconds(f.P95), milliseconds(f.P99))
 	}
-	back := "not possible" + prefixed(": ", clean(e.Rollback.Reason))
-	if e.Rollback.Possible {
-		warm := "warm"
-		if !e.Rollback.Warm {
-			warm = "cold: it starts first"
-		}
-		back = fmt.Sprintf("to %s, %s", domain.ShortCommit(e.Rollback.Commit), warm)
-	}
-	b.WriteString("      " + pad("rollback", 15) + back + "\n")
+	v.jobs(b, e, 6, 15)
+	b.WriteString("      " + pad("rollback", 15) + back(e.Rollback) + "\n")
 }
 
 // stamp writes a moment with its day and zone.

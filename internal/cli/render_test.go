@@ -4,6 +4,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -74,6 +75,10 @@ func TestDeliveryIsDrawn(t *testing.T) {
 		{"done", at(9000 * time.Second), doneSample()},
 		{"rolled_back", at(9000 * time.Second), rolledBackSample()},
 		{"failed", at(9000 * time.Second), failed},
+		{"asking", at(1400 * time.Second), askingSample()},
+		{"urgent", attachedAt(678 * time.Second), urgentSample()},
+		{"monitoring", attachedAt(3518 * time.Second), monitoringSample()},
+		{"superseded", at(9000 * time.Second), supersededSample()},
 		{"waiting", attached, waitingSample()},
 		{"waiting_all", all, waitingSample()},
 	} {
@@ -115,7 +120,15 @@ func TestStatusIsDrawn(t *testing.T) {
 			{Name: domain.Production, Release: release, Delivery: 142, Since: after(31 * time.Minute), Instances: domain.Instances{Healthy: 2, Wanted: 2},
 				Now:      &domain.Figures{ErrorRate: 0.0009, P50: 0.021, P95: 0.084, P99: 0.19, RPS: 301},
 				Before:   &domain.Figures{ErrorRate: 0.0009, P95: 0.083},
-				Rollback: domain.RollbackStatus{Possible: true, To: "rel_1", Commit: "9be1f02aaaa", Warm: true},
+				Rollback: domain.RollbackStatus{Possible: true, To: "rel_1", Commit: "9be1f02aaaa", Warm: true, Seconds: ptr(0.038)},
+				Jobs: []domain.JobStatus{
+					{Role: "nightly", Next: begun.Add(13*time.Hour - 10*time.Minute - 2*time.Second), Last: &domain.JobRun{Tick: begun.Add(-11 * time.Hour),
+						State: domain.JobDone, Started: after(0), Ended: after(41 * time.Second)}},
+					{Role: "tidy", Next: begun.Add(95 * time.Minute)},
+					{Role: "report", Next: begun.Add(2 * time.Hour), Last: &domain.JobRun{Tick: begun, State: domain.JobFailed, Code: 3, Started: after(0),
+						Ended: after(1200 * time.Millisecond), Message: "no such table"}},
+					{Role: "sync", Next: begun.Add(2 * time.Hour), Last: &domain.JobRun{Tick: begun, State: domain.JobSkipped, Message: "the run before it was not over"}},
+				},
 				Routes:   []string{"api.shop.example/"},
 				Detail: []domain.InstanceStatus{{InstanceID: domain.InstanceID{Role: "web", Index: 0}, State: domain.Healthy, PID: 812, Addr: "127.0.0.1:41001"},
 					{InstanceID: domain.InstanceID{Role: "web", Index: 1}, State: domain.Unhealthy, PID: 813, Restarts: 1, Message: "probe: 503"}}},
@@ -130,6 +143,10 @@ func TestStatusIsDrawn(t *testing.T) {
 	empty := domain.AppStatus{App: "mailer", Environments: []domain.EnvironmentStatus{{Name: domain.Staging}, {Name: domain.Production}}}
 	golden(t, "status", at(92*time.Minute).status(full))
 	golden(t, "status_stopped", at(92*time.Minute).status(stopped))
+	cold := full
+	cold.InFlight, cold.Environments = nil, slices.Clone(full.Environments)
+	cold.Environments[1].Jobs, cold.Environments[1].Rollback.Warm, cold.Environments[1].Rollback.Seconds = nil, false, ptr(8.04)
+	golden(t, "status_cold", at(92*time.Minute).status(cold))
 	golden(t, "status_empty", at(0).status(empty))
 	all := at(92 * time.Minute)
 	all.all = true
@@ -149,6 +166,9 @@ func TestPlanIsDrawn(t *testing.T) {
 			}},
 			{Stage: domain.Monitor, Summary: "1h, then shift 100 %, retire stable/0 stable/1"},
 		}}
+	p.RollbackSeconds = "38 ms while 9be1f02 is warm, 8.2 s afterwards: as staging rehearsed it"
+	p.Capacity = "2 x 512 MiB more beside 2 x 512 MiB, + 20 %: 2.4 GiB of 3.9 GiB"
+	p.LowTraffic = "12 requests/s: 5 % of them are 540 in 15 min, enough to go on without asking; a doubling of the errors would need 40 min to show"
 	golden(t, "plan", at(0).plan(p))
 	p.Stable, p.Delivery, p.Earliest, p.Parity, p.Rollback = "", 0, 0, "", ""
 	p.Refused, p.NotInForce, p.Loosened = "shop-api is held by guard", []string{"gates.approvals"}, []string{"guard.error_rate 5 % to 10 %"}
@@ -188,6 +208,10 @@ func TestPlainLines(t *testing.T) {
 	event(1282*time.Second, "gate.waiting", "", map[string]any{"reason": "frozen: database move", "owner": "ana"})
 	event(1283*time.Second, "rollout.shifted", domain.DeployProduction, map[string]any{"weight": 0.95, "state": "failed", "message": "no acknowledgement"})
 	event(1290*time.Second, "rollout.rolled_back", domain.DeployProduction, map[string]any{"sentence": "back on 9be1f02 in 31 ms"})
+	event(1290*time.Second, "rollout.rehearsed", domain.VerifyStaging, map[string]any{"to": "9be1f02aaaa", "took": 0.038})
+	event(1290*time.Second, "gate.passed", "", map[string]any{"gate": "held", "detail": "not held"})
+	out.WriteString(plain(domain.Event{At: *after(1290 * time.Second), Type: "gate.passed", Stage: domain.DeployProduction, By: "ben",
+		Data: map[string]any{"gate": "evidence", "detail": "approved by ben: nobody is awake"}}, d))
 	event(1291*time.Second, "log", domain.Build, map[string]any{"line": "never"})
 	event(5788*time.Second, "delivery.done", "", nil)
 	out.WriteString(plainEnd(d, begun))

@@ -95,6 +95,7 @@ func rolledBackSample() domain.Delivery {
 	d.Number, d.Commit = 143, "77ab310c0ffee"
 	d.State, d.Ended = domain.RolledBackState, after(388*time.Second)
 	d.Stages[4].State, d.Stages[4].Ended = domain.RolledBackState, d.Ended
+	d.Rehearsal = &domain.Rehearsal{At: *after(300 * time.Second), Moved: 0.038, Whole: 1.2, Start: 8.04, Requests: 512}
 	d.Stages[4].Summary = "after 12s at 5 %, back on 9be1f02 in 31 ms"
 	d.Stages[4].Steps[3].Message = ""
 	d.Traffic = &domain.Traffic{
@@ -115,5 +116,48 @@ func waitingSample() domain.Delivery {
 	d.Gates = []domain.Gate{{Name: "window", State: "passed"}, {Name: "approvals", State: "waiting", Detail: "ben approved; ana is the author and does not count alone"}}
 	d.Checklist = []domain.CheckItem{{Item: "rollback rehearsed", OK: true, Detail: "38 ms"}, {Item: "channel oncall", Detail: "none"}}
 	d.NotInForce = []string{"notify: nobody is told yet"}
+	d.Rehearsal = &domain.Rehearsal{At: *after(300 * time.Second), Moved: 0.038, Whole: 1.2, Start: 8.04, Requests: 512}
+	return d
+}
+
+// askingSample waits for somebody's word in the middle of a rollout.
+func askingSample() domain.Delivery {
+	d := bakingSample()
+	d.State, d.Stages[4].State = domain.WaitingState, domain.WaitingState
+	d.Wait = &domain.Wait{Owner: "ana", Since: begun.Add(1276 * time.Second), Deadline: begun.Add(1276*time.Second + 4*time.Hour),
+		Reason: "5 % had only 12 requests, and the file declares no flows to send: may it go on? belay approve 142, or belay reject 142"}
+	d.Traffic.Stable.Requests, d.Traffic.Next.Requests, d.Traffic.Stable.Errors, d.Traffic.Next.Errors = 228, 12, 0, 0
+	d.Stages[4].Steps[3].Message = ""
+	return d
+}
+
+// urgentSample goes before all others, as the first delivery of an app that ran already.
+func urgentSample() domain.Delivery {
+	d := bakingSample()
+	d.Urgent, d.From = "payments fail since 14:02", "http://127.0.0.1:3000"
+	d.Stages[4].Steps[3].Hold, d.Stages[4].Steps[5].Hold = 120, 120
+	return d
+}
+
+// monitoringSample is in the last of the seven stages.
+func monitoringSample() domain.Delivery {
+	d := doneSample()
+	d.State, d.Ended, d.Outcome, d.Traffic = domain.Running, nil, nil, nil
+	m := &d.Stages[6]
+	m.State, m.Ended, m.Summary = domain.Running, nil, ""
+	m.Steps = []domain.StepRecord{
+		{Verb: "bake", Release: domain.Next, Hold: 3600, State: domain.Running, Started: after(2188 * time.Second), Until: after(5788 * time.Second)},
+		{Verb: "shift", Release: domain.Next, Weight: ptr(1.0), State: domain.PendingStage},
+	}
+	return d
+}
+
+// supersededSample gave way to a newer delivery in its Monitor.
+func supersededSample() domain.Delivery {
+	d := monitoringSample()
+	d.State, d.Ended = domain.SupersededState, after(3518*time.Second)
+	d.Stages[6].State, d.Stages[6].Ended = domain.SupersededState, d.Ended
+	d.Stages[6].Summary = "22m of 60m"
+	d.Outcome = &domain.Outcome{Sentence: "superseded by #143 after 22m of 60m: 4f2c81a is stable, and was not watched to the end"}
 	return d
 }

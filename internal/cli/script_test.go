@@ -78,6 +78,7 @@ func TestScripts(t *testing.T) {
 					ts.Fatalf("the server was asked:\n%s", got)
 				}
 			},
+			"taken-back": func(ts *testscript.TestScript, _ bool, args []string) { ts.Value(fakeKey{}).(*fake).takenBack(args[0]) },
 			// code N COMMAND… runs a command and wants its exit code.
 			"code": func(ts *testscript.TestScript, _ bool, args []string) {
 				err := ts.Exec(args[1], args[2:]...)

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"path"
 	"path/filepath"
-	"strings"
+	"slices"
 
 	"github.com/belay-cd/belay/internal/client"
 	"github.com/belay-cd/belay/internal/config"
@@ -99,31 +99,46 @@ func (o shipOptions) shipSeveral(ctx context.Context, s *session, list []candida
 	return first
 }
 
-// unchanged returns the newest delivery of an app when it needs no other: its inputs are the same, and it did not fail.
+// unchanged returns the newest delivery of an app when it needs no other: what the app is made of is the same, and it did
+// not fail in a way that another try might mend. What was taken back or rejected comes again when it has changed.
 func (o shipOptions) unchanged(ctx context.Context, c *client.Client, one candidate) int {
 	newest, err := c.Delivery(ctx, one.sub.App, client.Newest)
-	if err != nil || newest.State.Final() && newest.State != domain.DoneState {
+	if err != nil {
 		return 0
 	}
-	changed, err := source.Changed(ctx, filepath.Join(one.root, ".git"), newest.Commit, one.sub.Commit)
+	switch newest.State {
+	case domain.FailedState, domain.ExpiredState, domain.SupersededState:
+		return 0
+	}
+	git := filepath.Join(one.root, ".git")
+	changed, err := source.Changed(ctx, git, newest.Commit, one.sub.Commit)
 	if err != nil { // the commit is of a history that is not here
 		return 0
 	}
+	name := path.Join(one.sub.Folder, config.FileName)
 	inputs := []config.Path{"."}
-	if file, _, err := config.Load(one.dir, serverBounds); err == nil && file != nil && len(file.Inputs) > 0 {
-		inputs = file.Inputs
+	if text, err := source.ReadFile(ctx, git, one.sub.Commit, name); err == nil {
+		if file, _ := config.Parse(config.FileName, text, serverBounds); file != nil && len(file.Inputs) > 0 {
+			inputs = file.Inputs
+		}
 	}
-	for _, name := range changed {
-		for _, in := range inputs {
-			if below(name, path.Join(one.sub.Folder, string(in))) {
-				return 0
-			}
+	for _, c := range changed {
+		if c == name || slices.ContainsFunc(inputs, func(in config.Path) bool { return below(c, path.Join(one.sub.Folder, string(in))) }) {
+			return 0
 		}
 	}
 	return newest.Number
 }
 
-// below reports whether a path is a folder, or in it.
+// below reports whether a path is a folder or in it. The folder may be a pattern.
 func below(name, folder string) bool {
-	return folder == "." || name == folder || strings.HasPrefix(name, folder+"/")
+	if folder == "." {
+		return true
+	}
+	for ; name != "."; name = path.Dir(name) {
+		if ok, err := path.Match(folder, name); name == folder || err == nil && ok {
+			return true
+		}
+	}
+	return false
 }

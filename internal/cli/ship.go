@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"net/url"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -22,6 +23,9 @@ type shipOptions struct {
 	detach bool
 	until  string
 	from   string
+	urgent string
+	// hurried says that --urgent was given.
+	hurried bool
 }
 
 // stages in their order, as --until takes them.
@@ -38,6 +42,8 @@ holds is refused. All seven stages run, for everybody; ctrl-c leaves, the delive
 Where no belay.yaml stands in the folder or above it, each app below is delivered whose inputs changed since its newest
 delivery.
 In CI use --until verify-production: the hour of Monitor then costs no runner.
+--urgent is for a fix that cannot wait: it goes before other deliveries, holds at least 2 minutes, and a rollout that runs
+is rolled back once the fix is healthy. No stage is left out.
 
 Exit codes
   0 done, and its artifact was seen serving production; or the stage of --until is done
@@ -45,19 +51,20 @@ Exit codes
   may have been accepted · 10 handed over with --detach, or waiting at a gate with --until · 11 rolled back
   12 held, frozen, no right, or an artifact known as bad · 130 left`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o.ref = argument(args)
+			o.ref, o.hurried = argument(args), cmd.Flags().Changed("urgent")
 			return o.run(cmd.Context(), s)
 		},
 	}
 	cmd.Flags().BoolVar(&o.detach, "detach", false, "hand it over and leave")
 	cmd.Flags().StringVar(&o.until, "until", "", "leave when this `STAGE` is done: build, test, deploy-staging, …, or at a gate")
-	cmd.Flags().StringVar(&o.from, "from", "", "take over the app that runs at `URL` (not in force yet)")
+	cmd.Flags().StringVar(&o.from, "from", "", "take over the app that runs at `URL` as stable, without a gap; an app's first delivery only")
+	cmd.Flags().StringVar(&o.urgent, "urgent", "", "`REASON` to go before all others: the same seven stages, shorter holds, recorded")
 	return cmd
 }
 
 func (o shipOptions) run(ctx context.Context, s *session) error {
-	if o.from != "" {
-		return usage("nothing shipped: --from: not in force yet").WithHint("a first delivery starts beside the running app; move its host over afterwards")
+	if err := o.valid(); err != nil {
+		return err
 	}
 	until, err := stageNamed(o.until)
 	if err != nil {
@@ -66,6 +73,9 @@ func (o shipOptions) run(ctx context.Context, s *session) error {
 	list, err := o.several(ctx, s)
 	if err != nil {
 		return err
+	}
+	if len(list) > 0 && o.from != "" {
+		return usage("nothing shipped: --from is about one app, and there are %d below this folder", len(list)).WithHint("belay -C %s ship --from %s", list[0].sub.Folder, o.from)
 	}
 	if len(list) > 0 {
 		return o.shipSeveral(ctx, s, list, until)
@@ -87,6 +97,21 @@ func (o shipOptions) run(ctx context.Context, s *session) error {
 		return s.follow(ctx, c, d, watching{until: until})
 	}
 	return s.handedOver(d)
+}
+
+// valid checks the flags that the server would refuse only after the commit was sent.
+func (o shipOptions) valid() error {
+	if o.hurried && strings.TrimSpace(o.urgent) == "" {
+		return usage("nothing shipped: --urgent needs a reason").WithHint(`--urgent "payments fail since 14:02"`)
+	}
+	if o.from == "" {
+		return nil
+	}
+	u, err := url.Parse(o.from)
+	if err != nil || u.Scheme != "http" || u.Port() == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
+		return usage("nothing shipped: --from %s: not the address of a running app", o.from).WithHint("--from http://127.0.0.1:3000")
+	}
+	return nil
 }
 
 // handedOver ends ship with --detach.
@@ -153,7 +178,8 @@ func (o shipOptions) prepare(ctx context.Context, s *session) (client.Submission
 	if s.app != "" && s.app != p.app {
 		return none, "", usage("nothing shipped: this folder is %s, not %s", p.app, s.app)
 	}
-	return client.Submission{App: p.app, Commit: commit.SHA, Folder: folder, Key: rand.Text()}, p.dir, nil
+	return client.Submission{App: p.app, Commit: commit.SHA, Folder: folder, Key: rand.Text(),
+		From: strings.TrimSuffix(o.from, "/"), Urgent: strings.TrimSpace(o.urgent)}, p.dir, nil
 }
 
 func nothingShipped(err error) error {

@@ -1,0 +1,224 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/belay-cd/belay/internal/client"
+	"github.com/belay-cd/belay/internal/domain"
+)
+
+type answerOptions struct {
+	reason string
+	yes    bool
+}
+
+func approveCommand(s *session) *cobra.Command {
+	var o answerOptions
+	cmd := &cobra.Command{
+		Use: "approve [ID]", Short: "Say yes to what a delivery waits for", Args: atMost(1),
+		Long: `approve shows what a delivery waits for and records your yes. Without ID it is the only one that waits for somebody's
+word. On a terminal it asks once more; anywhere else --yes says that you mean it.
+
+Exit codes
+  0 recorded, and it goes on · 2 several wait, none does, or nobody can be asked · 3 server not reached: the line says
+  whether the request may have been accepted · 10 recorded, and more approvals are needed
+  12 it asks nothing now: ended, expired or superseded; or no right`,
+		RunE: func(cmd *cobra.Command, args []string) error { return o.approve(cmd.Context(), s, argument(args)) },
+	}
+	o.flags(cmd, "do not ask once more")
+	return cmd
+}
+
+func rejectCommand(s *session) *cobra.Command {
+	var o answerOptions
+	cmd := &cobra.Command{
+		Use: "reject [ID]", Short: "Say no to what a delivery waits for: it ends, and goes back where it had traffic", Args: atMost(1),
+		Long: `reject ends a delivery that waits for somebody's word; without ID it is the only one that does. What had traffic is
+rolled back. It asks nothing: no is always safe.
+
+Exit codes
+  0 recorded · 2 several wait, or none does · 3 server not reached: the line says whether the request may have been
+  accepted · 12 it has ended already, or no right`,
+		RunE: func(cmd *cobra.Command, args []string) error { return o.reject(cmd.Context(), s, argument(args)) },
+	}
+	o.flags(cmd, "has no effect: it never asks")
+	return cmd
+}
+
+func (o *answerOptions) flags(cmd *cobra.Command, yes string) {
+	cmd.Flags().StringVar(&o.reason, "reason", "", "`WHY`, for the record")
+	cmd.Flags().BoolVar(&o.yes, "yes", false, yes)
+}
+
+func (o answerOptions) approve(ctx context.Context, s *session, id string) error {
+	c, err := s.connect()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	d, err := s.waiting(ctx, c, id)
+	if err != nil {
+		return err
+	}
+	if !o.yes {
+		if sure, err := s.sure(d); err != nil || !sure {
+			return err
+		}
+	}
+	d, err = c.Approve(ctx, d.App, d.Number, o.reason)
+	if err != nil {
+		return err
+	}
+	more := openApprovals(d)
+	if s.json {
+		err = s.document(d)
+	} else {
+		said := "approved: " + s.goesOn(d)
+		if more != nil {
+			said = "approved, more are needed" + prefixed(": ", clean(more.Detail))
+		}
+		err = s.say(said + "\n")
+	}
+	if err == nil && more != nil {
+		err = exit(exitWaits)
+	}
+	return err
+}
+
+func (o answerOptions) reject(ctx context.Context, s *session, id string) error {
+	c, err := s.connect()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	d, err := s.waiting(ctx, c, id)
+	if err != nil {
+		return err
+	}
+	if d, err = c.Reject(ctx, d.App, d.Number, o.reason); err != nil {
+		return err
+	}
+	if s.json {
+		return s.document(d)
+	}
+	return s.say(ending(d))
+}
+
+// openApprovals returns the gate that waits for more people than have agreed, nil when there is none.
+func openApprovals(d domain.Delivery) *domain.Gate {
+	i := slices.IndexFunc(d.Gates, func(g domain.Gate) bool { return g.Name == "approvals" && g.State == "waiting" })
+	if i < 0 || d.State != domain.WaitingState {
+		return nil
+	}
+	return &d.Gates[i]
+}
+
+func (s *session) goesOn(d domain.Delivery) string {
+	return fmt.Sprintf("%s #%d %s goes on: belay show %d --follow", d.App, d.Number, domain.ShortCommit(d.Commit), d.Number)
+}
+
+// lookedThrough is how many of an app's newest deliveries may wait.
+const lookedThrough = 100
+
+// waiting finds the delivery that id names, and without one the only one that waits for somebody's word.
+func (s *session) waiting(ctx context.Context, c *client.Client, id string) (domain.Delivery, error) {
+	if id != "" {
+		return s.delivery(ctx, c, id)
+	}
+	app, err := s.appName()
+	if err != nil {
+		return domain.Delivery{}, err
+	}
+	list, err := c.Deliveries(ctx, app, lookedThrough)
+	if err != nil {
+		return domain.Delivery{}, err
+	}
+	list = slices.DeleteFunc(list, func(d domain.Delivery) bool { return !atGate(d) })
+	switch len(list) {
+	case 0:
+		return domain.Delivery{}, domain.Errorf(domain.NotFound, "no delivery of %s waits for somebody's word", app).WithHint("belay status")
+	case 1:
+		return list[0], nil
+	}
+	for _, d := range list {
+		if err := s.say(fmt.Sprintf("#%d %s  %s\n", d.Number, domain.ShortCommit(d.Commit), waitsFor(d))); err != nil {
+			return domain.Delivery{}, err
+		}
+	}
+	return domain.Delivery{}, usage("%d deliveries of %s wait: which one?", len(list), app).WithHint("belay approve %d", list[0].Number)
+}
+
+func waitsFor(d domain.Delivery) string {
+	if d.Wait == nil {
+		return absent
+	}
+	return clean(d.Wait.Reason)
+}
+
+// sure shows what is about to be approved and asks whether it is meant. Where nobody can be asked it is refused.
+func (s *session) sure(d domain.Delivery) (bool, error) {
+	if !s.asks() {
+		return false, usage("approve: there is no terminal to ask on: nothing was approved").WithHint("belay approve %d --yes", d.Number)
+	}
+	fmt.Fprint(s.stdio.Err, s.view().request(d))
+	fmt.Fprint(s.stdio.Err, "approve? [y/N] ")
+	answer, err := bufio.NewReader(s.stdio.In).ReadString('\n')
+	if err != nil && answer == "" {
+		return false, usage("nothing was approved: no answer")
+	}
+	if a := strings.ToLower(strings.TrimSpace(answer)); a != "y" && a != "yes" {
+		s.note("nothing was approved")
+		return false, exit(exitUsage)
+	}
+	return true, nil
+}
+
+// asks reports whether there is somebody at a terminal who can answer.
+func (s *session) asks() bool {
+	f, ok := s.stdio.In.(*os.File)
+	return ok && !s.json && term.IsTerminal(int(f.Fd()))
+}
+
+// request draws what an approval is about.
+func (v view) request(d domain.Delivery) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s #%d %s by %s: %s to production\n", d.App, d.Number, domain.ShortCommit(d.Commit), clean(orElse(d.Author, d.ShippedBy)),
+		orElse(shortDigest(d.Digest), "no artifact yet"))
+	row := func(name, text string) {
+		for i, l := range wrap(text, v.width-12) {
+			if i > 0 {
+				name = ""
+			}
+			b.WriteString(strings.TrimRight("  "+pad(name, 10)+l, " ") + "\n")
+		}
+	}
+	row("waits", waitsFor(d))
+	if d.Urgent != "" {
+		row("urgent", clean(d.Urgent))
+	}
+	loosened := "nothing"
+	if len(d.Loosened) > 0 {
+		loosened = clean(strings.Join(d.Loosened, "; "))
+	}
+	row("gates", "loosened by this commit: "+loosened)
+	for _, st := range d.Stages {
+		if st.Name == domain.VerifyStaging && st.Summary != "" {
+			row("staging", clean(st.Summary))
+		}
+	}
+	if back := rehearsed(d.Rehearsal); back != "" {
+		row("rollback", back)
+	}
+	if t := lastVerdict(d); t != "" {
+		row("seen", clean(t))
+	}
+	return b.String()
+}
