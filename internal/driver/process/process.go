@@ -260,6 +260,29 @@ func (d *Driver) Remove(ctx context.Context, id domain.InstanceID) error {
 	return os.RemoveAll(it.dir)
 }
 
+// Sweep stops every instance that should run by its record and whose release is not among those that are wanted: what a
+// crash left of a rollout that is over, or of tests. Called before Adopt it keeps them from being started again. It returns
+// what it stopped; one that cannot be stopped does not hinder the others.
+func (d *Driver) Sweep(ctx context.Context, wanted map[string]bool) ([]domain.InstanceID, error) {
+	records, err := d.Recorded()
+	if err != nil {
+		return nil, err
+	}
+	var swept []domain.InstanceID
+	var errs []error
+	for _, inst := range records {
+		if wanted[inst.Release] {
+			continue
+		}
+		if err := d.Stop(ctx, inst.InstanceID); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		swept = append(swept, inst.InstanceID)
+	}
+	return swept, errors.Join(errs...)
+}
+
 // Recorded returns the instances that should run, as their folders say: also those that nobody has adopted yet, and those
 // that could not be started.
 func (d *Driver) Recorded() ([]domain.Instance, error) {
