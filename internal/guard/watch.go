@@ -11,16 +11,11 @@ import (
 type Samples interface {
 	// History returns what was seen up to now, at least as far back as window.
 	History(ctx context.Context, now time.Time, window time.Duration) (History, error)
-	// Observed counts the distinct ticks since from.
+	// Observed counts the distinct ticks since from. Asked again, it counts on from the same tick, whatever the wall clock
+	// did meanwhile.
 	Observed(ctx context.Context, from time.Time) (int, error)
 	// Totals adds up what both releases served since from.
 	Totals(ctx context.Context, from time.Time) (stable, next Side, err error)
-}
-
-// Report is what a watch saw when it ended well.
-type Report struct {
-	From, To     time.Time
-	Stable, Next Side
 }
 
 // Breach is the error of a watch that found harm.
@@ -62,6 +57,11 @@ func (w Watcher) Watch(ctx context.Context, from time.Time, hold time.Duration) 
 	if b := replay(w.Limits, h, from); b != nil {
 		return Report{}, b
 	}
+	if _, err := w.Samples.Observed(ctx, from); err != nil { // from here on it counts
+		return Report{}, domain.Errorf(domain.Failed, "the ticks of the hold cannot be counted: %w", err)
+	}
+	began := time.Now()
+	due := began.Add(hold - began.Sub(from)) // by the monotonic clock from now on
 	held := false
 	second := time.NewTicker(time.Second)
 	defer second.Stop()
@@ -79,8 +79,10 @@ func (w Watcher) Watch(ctx context.Context, from time.Time, hold time.Duration) 
 		}
 		held = v.Kind == Hold
 		if !held {
-			if report, over, err := w.over(ctx, from, hold, now); err != nil || over {
-				return report, err
+			if hold > 0 && !now.Before(due) {
+				if report, over, err := w.over(ctx, from, hold, now); err != nil || over {
+					return report, err
+				}
 			}
 		}
 		select {
@@ -91,11 +93,8 @@ func (w Watcher) Watch(ctx context.Context, from time.Time, hold time.Duration) 
 	}
 }
 
-// over reports whether the hold has passed, was seen, and is enough.
+// over reports whether the hold, which has passed, was seen and is enough.
 func (w Watcher) over(ctx context.Context, from time.Time, hold time.Duration, now time.Time) (Report, bool, error) {
-	if hold <= 0 || now.Before(from.Add(hold)) {
-		return Report{}, false, nil
-	}
 	seen, err := w.Samples.Observed(ctx, from)
 	if err != nil {
 		return Report{}, false, domain.Errorf(domain.Failed, "the ticks of the hold cannot be counted: %w", err)
@@ -123,7 +122,7 @@ func replay(l Limits, h History, from time.Time) *Breach {
 		}
 		past := h
 		past.Now, past.Last, past.Seconds = s.At, s.At, h.Seconds[first:n+1]
-		past.Next, past.Stable, past.Critical = nil, nil, nil // their state of now says nothing about then
+		past.Next, past.Stable, past.Critical = starts(h.Next), starts(h.Stable), nil // their state of now says nothing about then
 		if v := Judge(l, past); v.Kind == RollBack {
 			harm := past
 			harm.Seconds = h.Seconds[:n+1]
@@ -131,6 +130,15 @@ func replay(l Limits, h History, from time.Time) *Breach {
 		}
 	}
 	return nil
+}
+
+// starts are the instances without what their probes say.
+func starts(list []Instance) []Instance {
+	past := make([]Instance, 0, len(list))
+	for _, i := range list {
+		past = append(past, Instance{Name: i.Name, Started: i.Started, Traffic: i.Traffic, Jobs: i.Jobs})
+	}
+	return past
 }
 
 func firstHarm(h History) time.Time {

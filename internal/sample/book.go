@@ -3,26 +3,52 @@
 package sample
 
 import (
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/belay-cd/belay/internal/domain"
-	"github.com/belay-cd/belay/internal/guard"
 	"github.com/belay-cd/belay/internal/measure"
 )
 
 // kept is how many ticks stay in memory: three hours of seconds.
 const kept = 3 * 60 * 60
 
-// Book holds the totals of ticks in the order of their numbers. It is safe for concurrent use.
+// slack is how many ticks more there may be, so that dropping the oldest is rare.
+const slack = 600
+
+// Book holds what each release served, tick by tick in the order in which they came. A release that serves nothing costs
+// nothing. It is safe for concurrent use.
 type Book struct {
 	mu    sync.RWMutex
-	ticks []measure.Tick
+	ticks []stamp
+	first int64            // position of ticks[0]; positions only grow
 	last  map[string]int64 // newest number of each life of the proxy
+	lives []string         // of the proxy, as they came
+	// arrived is when the newest tick came, by this process's own clock.
+	arrived  time.Time
+	releases map[place]*record
+	touched  []*record // by the tick that is being added
 }
 
+// place is whose record it is.
+type place struct {
+	app     string
+	env     domain.Environment
+	release string
+}
+
+// stamp is one tick without what it counted.
+type stamp struct {
+	at   int64 // end of the tick, nanoseconds of Unix time, by the wall clock
+	n    int64
+	life int // index into lives
+}
+
+func (s stamp) time() time.Time { return time.Unix(0, s.at).UTC() }
+
 // NewBook makes an empty book.
-func NewBook() *Book { return &Book{last: map[string]int64{}} }
+func NewBook() *Book { return &Book{last: map[string]int64{}, releases: map[place]*record{}} }
 
 // Add appends ticks; one that is known already is dropped by its number. It returns those that were new, whole.
 func (b *Book) Add(ticks ...measure.Tick) []measure.Tick {
@@ -35,13 +61,58 @@ func (b *Book) Add(ticks ...measure.Tick) []measure.Tick {
 		}
 		b.last[t.Boot] = t.N
 		added = append(added, t)
-		t.Series = totals(t.Series)
-		b.ticks = append(b.ticks, t)
+		b.append(t)
 	}
-	if over := len(b.ticks) - kept; over > 0 {
-		b.ticks = append([]measure.Tick(nil), b.ticks[over:]...)
+	if len(added) > 0 {
+		b.arrived = time.Now()
 	}
+	b.trim()
 	return added
+}
+
+func (b *Book) append(t measure.Tick) {
+	life := slices.Index(b.lives, t.Boot)
+	if life < 0 {
+		b.lives = append(b.lives, t.Boot)
+		life = len(b.lives) - 1
+	}
+	b.ticks = append(b.ticks, stamp{t.At.UnixNano(), t.N, life})
+	for i := range t.Series {
+		s := &t.Series[i]
+		at := place{s.App, s.Environment, s.Release}
+		r := b.releases[at]
+		if r == nil {
+			r = &record{}
+			b.releases[at] = r
+		}
+		if !r.open {
+			r.open = true
+			b.touched = append(b.touched, r)
+		}
+		r.count(s)
+	}
+	for _, r := range b.touched {
+		r.close(b.end() - 1)
+	}
+	b.touched = b.touched[:0]
+}
+
+// end is the position after the newest tick.
+func (b *Book) end() int64 { return b.first + int64(len(b.ticks)) }
+
+// trim drops the oldest ticks, a few minutes of them at once.
+func (b *Book) trim() {
+	if len(b.ticks) < kept+slack {
+		return
+	}
+	over := len(b.ticks) - kept
+	b.ticks = slices.Clone(b.ticks[over:])
+	b.first += int64(over)
+	for at, r := range b.releases {
+		if r.forget(b.first); len(r.chunks) == 0 {
+			delete(b.releases, at)
+		}
+	}
 }
 
 // Last returns the newest number of a life of the proxy.
@@ -58,140 +129,50 @@ func (b *Book) Newest() time.Time {
 	if len(b.ticks) == 0 {
 		return time.Time{}
 	}
-	return b.ticks[len(b.ticks)-1].At
+	return b.ticks[len(b.ticks)-1].time()
 }
 
-// since returns the ticks after from by the wall clock, which may have gone back in between: all are looked at. What they
-// point to is shared and must not be changed.
-func (b *Book) since(from time.Time) []measure.Tick {
+// Arrived returns when the newest tick came, with the reading of the monotonic clock: how long that is ago does not depend
+// on what the wall clock does meanwhile. Zero when none came.
+func (b *Book) Arrived() time.Time {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	var list []measure.Tick
+	return b.arrived
+}
+
+// Mark returns the position from which the ticks after a time are counted, for ObservedFrom. Asked soon, it holds whatever
+// the wall clock does later. Asked late, only ticks that came after the clock was last before that time are counted: a
+// clock that went back makes them fewer, never more.
+func (b *Book) Mark(from time.Time) int64 {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return b.mark(from)
+}
+
+func (b *Book) mark(from time.Time) int64 {
+	i, after := len(b.ticks), nanos(from)
+	for i > 0 && b.ticks[i-1].at > after {
+		i--
+	}
+	return b.first + int64(i)
+}
+
+// ObservedFrom counts the ticks since a mark.
+func (b *Book) ObservedFrom(mark int64) int {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return int(min(b.end()-mark, int64(len(b.ticks))))
+}
+
+// Observed counts the ticks since from by the wall clock, which may have gone back in between: all are looked at.
+func (b *Book) Observed(from time.Time) int {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	n, after := 0, nanos(from)
 	for _, t := range b.ticks {
-		if t.At.After(from) {
-			list = append(list, t)
+		if t.at > after {
+			n++
 		}
 	}
-	return list
-}
-
-// Observed counts the ticks since from.
-func (b *Book) Observed(from time.Time) int { return len(b.since(from)) }
-
-// Subject names the two releases whose seconds are asked for.
-type Subject struct {
-	App         string
-	Environment domain.Environment
-	Stable      string // rel_…; "" when there is none
-	Next        string
-}
-
-// total reports whether a series of the book is one release's of the environment.
-func total(s measure.Series, app string, env domain.Environment) bool {
-	return s.App == app && s.Environment == env
-}
-
-// totals leaves the endpoints and segments out: nobody asks the book for them, and three hours of them are most of the
-// memory.
-func totals(series []measure.Series) []measure.Series {
-	var kept []measure.Series
-	for _, s := range series {
-		if s.Endpoint == "" && s.Segment == "" {
-			kept = append(kept, s)
-		}
-	}
-	return kept
-}
-
-// Seconds lists each tick since from with what both releases served in it.
-func (b *Book) Seconds(s Subject, from time.Time) []guard.Second {
-	ticks := b.since(from)
-	seconds := make([]guard.Second, 0, len(ticks))
-	for _, t := range ticks {
-		sec := guard.Second{At: t.At}
-		for _, series := range t.Series {
-			if !total(series, s.App, s.Environment) {
-				continue
-			}
-			switch series.Release {
-			case s.Next:
-				addTo(&sec.Next, series)
-			case "":
-			case s.Stable:
-				addTo(&sec.Stable, series)
-			}
-		}
-		seconds = append(seconds, sec)
-	}
-	return seconds
-}
-
-func addTo(side *guard.Side, s measure.Series) {
-	side.Requests += s.Requests
-	side.Errors += s.Errors
-	side.Unserved += s.Unserved
-	if s.Latency == nil {
-		return
-	}
-	if side.Latency == nil {
-		side.Latency = s.Latency
-		return
-	}
-	merged := side.Latency.Clone() // the tick's own is shared
-	merged.Merge(s.Latency)
-	side.Latency = merged
-}
-
-// Sum is what one release served in a span.
-type Sum struct {
-	Requests, Errors, Unserved int64
-	Latency                    measure.Histogram
-	Ticks                      int
-}
-
-// Sum adds up a release's ticks after from and up to to; release "" adds up all of the environment.
-func (b *Book) Sum(app string, env domain.Environment, release string, from, to time.Time) Sum {
-	var sum Sum
-	for _, t := range b.since(from) {
-		if t.At.After(to) {
-			continue
-		}
-		sum.Ticks++
-		for _, s := range t.Series {
-			if !total(s, app, env) || release != "" && s.Release != release {
-				continue
-			}
-			sum.Requests += s.Requests
-			sum.Errors += s.Errors
-			sum.Unserved += s.Unserved
-			if s.Latency != nil {
-				sum.Latency.Merge(s.Latency)
-			}
-		}
-	}
-	return sum
-}
-
-// Figures are the sum as rates; nil when nothing was served.
-func (s Sum) Figures() *domain.Figures {
-	if s.Requests == 0 {
-		return nil
-	}
-	return &domain.Figures{
-		ErrorRate: float64(s.Errors) / float64(s.Requests),
-		P50:       s.Latency.Quantile(0.5).Seconds(),
-		P95:       s.Latency.Quantile(0.95).Seconds(),
-		P99:       s.Latency.Quantile(0.99).Seconds(),
-		RPS:       float64(s.Requests) / float64(max(1, s.Ticks)),
-	}
-}
-
-// Side is the sum as one side of a comparison; nil when nothing was served.
-func (s Sum) Side(commit string) *domain.SideTraffic {
-	if s.Requests == 0 {
-		return nil
-	}
-	f := s.Figures()
-	return &domain.SideTraffic{Commit: commit, Requests: s.Requests, Errors: s.Errors, Unserved: s.Unserved,
-		P50: f.P50, P95: f.P95, P99: f.P99}
+	return n
 }

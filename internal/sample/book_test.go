@@ -54,14 +54,24 @@ func TestEachTickCountsOnce(t *testing.T) {
 
 func TestTheBookIsBounded(t *testing.T) {
 	b := NewBook()
-	for n := int64(1); n <= kept+500; n++ {
-		b.Add(tick("one", n, of("r", 1, 0)))
+	for n := int64(1); n <= kept+slack; n++ {
+		release := "r"
+		if n <= 300 {
+			release = "gone"
+		}
+		b.Add(tick("one", n, of(release, 1, 0)))
 	}
 	if len(b.ticks) != kept {
 		t.Errorf("%d ticks are kept", len(b.ticks))
 	}
-	if first := b.ticks[0].N; first != 501 {
+	if first := b.ticks[0].n; first != slack+1 {
 		t.Errorf("the oldest is %d: the newest must stay", first)
+	}
+	if len(b.releases) != 1 {
+		t.Errorf("%d releases are kept, one of them served three hours ago", len(b.releases))
+	}
+	if sum := b.Sum("shop", domain.Production, "r", time.Time{}, t0.Add(24*time.Hour)); sum.Requests != kept || sum.Ticks != kept {
+		t.Errorf("%+v", sum)
 	}
 	if got := b.Add(tick("one", 3)); got != nil {
 		t.Errorf("a tick that fell out came back: %v", got)
