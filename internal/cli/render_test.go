@@ -129,7 +129,7 @@ func TestStatusIsDrawn(t *testing.T) {
 						Ended: after(1200 * time.Millisecond), Message: "no such table"}},
 					{Role: "sync", Next: begun.Add(2 * time.Hour), Last: &domain.JobRun{Tick: begun, State: domain.JobSkipped, Message: "the run before it was not over"}},
 				},
-				Routes:   []string{"api.shop.example/"},
+				Routes: []string{"api.shop.example/"},
 				Detail: []domain.InstanceStatus{{InstanceID: domain.InstanceID{Role: "web", Index: 0}, State: domain.Healthy, PID: 812, Addr: "127.0.0.1:41001"},
 					{InstanceID: domain.InstanceID{Role: "web", Index: 1}, State: domain.Unhealthy, PID: 813, Restarts: 1, Message: "probe: 503"}}},
 		},

@@ -45,15 +45,15 @@ type Line struct {
 
 // Report is what Init found and did.
 type Report struct {
-	Path  string `json:"path"`  // of the file
-	Wrote bool   `json:"wrote"` // false: it was there already
+	Path  string `json:"path"`  // of the file, "" at the root of a repository of several apps
+	Wrote bool   `json:"wrote"` // false: it was there already, or belongs into the folders of the apps
 	Lines []Line `json:"lines"`
 	File  []byte `json:"-"`
 }
 
 // String returns the report as it is printed, one line per fact.
 func (r Report) String() string {
-	if !r.Wrote {
+	if !r.Wrote && len(r.Lines) == 0 {
 		return config.FileName + " is there and right: nothing changed\n"
 	}
 	var out strings.Builder
@@ -74,7 +74,8 @@ func (r Report) String() string {
 }
 
 // Init writes belay.yaml into dir. Where there is one already it changes nothing: a right one is reported, a wrong one is
-// an error of code Invalid. So are a folder that cannot be read and one in which nothing is recognised.
+// an error of code Invalid. At the root of a repository of several apps it names them and writes nothing. A folder that
+// cannot be read, or in which nothing is recognised, is an error of code Invalid too.
 func Init(dir string, o Options) (Report, error) {
 	target := filepath.Join(dir, config.FileName)
 	present, err := os.ReadFile(target)
@@ -94,6 +95,9 @@ func Init(dir string, o Options) (Report, error) {
 	files, err := readTree(root)
 	if err != nil {
 		return Report{}, domain.Errorf(domain.Invalid, "%s cannot be read: %w", dir, err)
+	}
+	if apps := files.subApps(); files.several(apps) {
+		return names(apps), nil
 	}
 	p := &project{tree: files, has: o.Has, name: o.App, folder: filepath.Base(root)}
 	if err := p.survey(); err != nil {

@@ -37,7 +37,6 @@ func (p *project) yaml() string {
 	for _, r := range p.roles {
 		p.yamlRole(r, line)
 	}
-	line("rollout: { strategy: blue-green }")
 	return out.String()
 }
 
