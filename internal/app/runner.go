@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -16,7 +15,6 @@ import (
 	"github.com/belay-cd/belay/internal/delivery"
 	"github.com/belay-cd/belay/internal/domain"
 	"github.com/belay-cd/belay/internal/driver/process"
-	"github.com/belay-cd/belay/internal/registry"
 	"github.com/belay-cd/belay/internal/sandbox"
 	"github.com/belay-cd/belay/internal/secrets"
 )
@@ -29,6 +27,11 @@ type runner struct {
 	accounts sandbox.Accounts
 	// releases lists the newest of an app in an environment, with the values that its logs must not show.
 	releases func(ctx context.Context, app string, env domain.Environment) ([]domain.Release, error)
+	// connections is how many the database of a release takes, 0 when it is not known; nil: nobody can tell.
+	connections func(ctx context.Context, rel domain.Release) int
+	// listeners are the addresses on which this server and its proxy listen.
+	listeners []string
+	external  externals
 }
 
 // masker masks every secret of releases.
@@ -57,48 +60,12 @@ func (r *runner) appMasker(ctx context.Context, app string) (*secrets.Masker, er
 	return r.masker(all...), nil
 }
 
-// Capacity refuses a start that the machine has no room for: memory with a fifth to spare, and the disk. The sum is shown.
-func (r *runner) Capacity(_ context.Context, rel domain.Release) error {
-	need := int64(0)
-	var sum []string
-	for _, w := range rel.Workloads {
-		if w.Memory > 0 {
-			need += w.Memory * int64(w.Instances)
-			sum = append(sum, fmt.Sprintf("%s %d × %s", w.Role, w.Instances, registry.Size(uint64(w.Memory))))
-		}
-	}
-	free, err := freeMemory()
-	if err != nil || need == 0 {
-		return registry.Guard(r.data, 0, minFree)
-	}
-	if with := need + need/5; with > free {
-		return domain.Errorf(domain.Refused, "no room for %s: %s and a fifth to spare are %s, %s of memory are free", rel.Short(),
-			strings.Join(sum, " + "), registry.Size(uint64(with)), registry.Size(uint64(free))).
-			WithHint("fewer instances, less memory for each, or a bigger machine")
-	}
-	return registry.Guard(r.data, 0, minFree)
-}
-
-// minFree is what must stay free on the disk before anything new is started or taken in.
-const minFree = 256 << 20
-
-// freeMemory reads what the kernel says can be used without swapping.
-func freeMemory() (int64, error) {
-	text, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(text)) {
-		var kib int64
-		if n, _ := fmt.Sscanf(line, "MemAvailable: %d kB", &kib); n == 1 {
-			return kib << 10, nil
-		}
-	}
-	return 0, errors.New("no MemAvailable in /proc/meminfo")
-}
-
 // Exec runs a one-off command in a release.
 func (r *runner) Exec(ctx context.Context, inst domain.Instance, argv []string, stdin io.Reader, stdout, stderr io.Writer) (int, error) {
+	if inst.Digest == "" {
+		return -1, domain.Errorf(domain.Invalid, "%s runs outside of belay: there is no release to run a command in", inst.App).
+			WithHint("it is possible once the first delivery is done")
+	}
 	words := make([]string, len(argv))
 	for i, arg := range argv {
 		word, err := syntax.Quote(arg, syntax.LangPOSIX)
