@@ -325,13 +325,13 @@ type starter struct {
 	artifact delivery.Artifact
 }
 
-// testing is the environment of instances that only tests talk to.
-const testing domain.Environment = "test"
+// tested is the environment of instances that only tests talk to.
+const tested domain.Environment = "test"
 
 // Start starts one instance of each role and waits until it is healthy.
 // Env are variables of the level: they stand above the file's own.
 func (s *starter) Start(ctx context.Context, roles, env []string) (string, func(context.Context) error, error) {
-	rel := domain.Release{ID: "rel_test", App: s.job.Delivery.App, Environment: testing, Commit: s.job.Delivery.Commit,
+	rel := domain.Release{ID: "rel_test", App: s.job.Delivery.App, Environment: tested, Commit: s.job.Delivery.Commit,
 		Digest: s.artifact.Digest, Fixed: s.artifact.Fixed, Workloads: config.Workloads(s.job.File, domain.Staging)}
 	var started []domain.InstanceID
 	stop := func(ctx context.Context) error {

@@ -3,7 +3,9 @@ package app
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/belay-cd/belay/internal/check"
@@ -19,55 +21,49 @@ type checks struct {
 	router  *router
 	runner  *runner
 	numbers *numbers
+	// exec runs a command in the folder of an instance's release.
+	exec func(ctx context.Context, inst domain.Instance, command string, stdio process.Stdio, env map[string]string) (int, error)
+	// jobs lists the scheduled roles of an environment with their last runs; nil: nobody starts them here.
+	jobs func(ctx context.Context, app string, env domain.Environment) ([]domain.JobStatus, error)
 }
 
-// Run runs what belongs to the moment: http, tcp and run at 0 %, those and the metrics under traffic.
+// Run runs what belongs to the moment: http, tcp and run at 0 %, those and the numbers under traffic. The records are in
+// the order of their names.
 func (c *checks) Run(ctx context.Context, j delivery.CheckJob) ([]domain.CheckRecord, error) {
+	j.Rollout = j.Rollout.View()
 	if err := c.reachable(ctx, j.Rollout); err != nil {
 		return nil, err
 	}
 	if j.Traffic {
-		c.numbers.settle(ctx, j.Rollout)
+		c.numbers.settle(ctx, j)
 	}
-	byRole := map[string][]check.Check{}
-	for _, w := range j.Rollout.Next.Workloads {
-		byRole[w.Role] = append(byRole[w.Role], check.BuiltIn(w)...)
+	list := append(c.builtIn(j), c.declared(j)...)
+	jobs := make([]check.Job, len(list))
+	for i, k := range list {
+		jobs[i] = check.Job{Check: k, Target: c.target(ctx, j, k.Role)}
 	}
-	roles := webRoles(&j.Rollout.Next)
-	first := ""
-	if len(roles) > 0 {
-		first = roles[0]
-	}
-	for name, declared := range declaredChecks(j) {
-		role := string(declared.Role)
-		if role == "" {
-			role = first
-		}
-		byRole[role] = append(byRole[role], checkOf(name, declared))
-	}
-	runner := check.Runner{Exec: flow{c.runner, j.Rollout}, Mask: c.runner.masker(j.Rollout.Next).String}
 	var records []domain.CheckRecord
-	for role, list := range byRole {
-		for _, r := range runner.Run(ctx, list, c.target(j, role)) {
-			records = append(records, recordOf(r))
-		}
+	for _, r := range c.checker(j).RunAll(ctx, jobs) {
+		records = append(records, recordOf(r))
 	}
 	if j.Traffic {
-		records = append(records, c.numbers.limits(j)...)
-		for _, u := range check.Unsourced() {
-			records = append(records, domain.CheckRecord{Name: u.Name, State: "not checked", Message: u.NoSource})
-		}
+		limits, _ := c.numbers.limits(j)
+		records = append(records, limits...)
 	}
-	slices.SortFunc(records, func(a, b domain.CheckRecord) int {
-		switch {
-		case a.Name < b.Name:
-			return -1
-		case a.Name > b.Name:
-			return 1
-		}
-		return 0
-	})
+	slices.SortStableFunc(records, func(a, b domain.CheckRecord) int { return strings.Compare(a.Name, b.Name) })
 	return records, context.Cause(ctx)
+}
+
+// checker runs checks whose messages show no secret of either release.
+func (c *checks) checker(j delivery.CheckJob) *check.Runner {
+	return &check.Runner{Exec: flow{c, j.Rollout.Next}, Mask: c.runner.masker(releasesOf(j.Rollout)...).String}
+}
+
+func releasesOf(r *rollout.Rollout) []domain.Release {
+	if r.Stable == nil {
+		return []domain.Release{r.Next}
+	}
+	return []domain.Release{r.Next, *r.Stable}
 }
 
 // reachable puts next into the routes at 0 %, so that its own listener opens; where it has traffic already nothing changes.
@@ -80,20 +76,45 @@ func (c *checks) reachable(ctx context.Context, r *rollout.Rollout) error {
 		Stable: r.Stable, Next: &r.Next})
 }
 
-// declaredChecks are those of the file that run in this environment.
-func declaredChecks(j delivery.CheckJob) map[string]*config.CheckSpec {
-	list := map[string]*config.CheckSpec{}
+// declared are the checks of the file that run in this environment and at this moment, by name.
+func (c *checks) declared(j delivery.CheckJob) []check.Check {
 	if j.File == nil {
-		return list
+		return nil
 	}
-	for name, c := range j.File.Verify.Checks {
-		elsewhere := c.Only != "" && string(c.Only) != string(j.Rollout.Record.Environment)
-		if elsewhere || c.Metric.Text != "" && !j.Traffic {
+	var list []check.Check
+	for _, name := range slices.Sorted(maps.Keys(j.File.Verify.Checks)) {
+		spec := j.File.Verify.Checks[name]
+		elsewhere := spec.Only != "" && string(spec.Only) != string(j.Rollout.Record.Environment)
+		if elsewhere || spec.Metric.Text != "" && !j.Traffic {
 			continue
 		}
-		list[name] = c
+		k := checkOf(name, spec)
+		if k.Role == "" {
+			k.Role = serves(&j.Rollout.Next, string(spec.HTTP))
+		}
+		list = append(list, k)
 	}
 	return list
+}
+
+// serves names the web role that a path belongs to: that of the longest prefix, as in the data plane, and the first of
+// several.
+func serves(rel *domain.Release, path string) string {
+	role, longest := "", -1
+	for _, w := range rel.Workloads {
+		if w.Kind != domain.Web {
+			continue
+		}
+		if role == "" {
+			role = w.Role
+		}
+		for _, prefix := range w.Paths {
+			if strings.HasPrefix(path, prefix) && len(prefix) > longest {
+				role, longest = w.Role, len(prefix)
+			}
+		}
+	}
+	return role
 }
 
 func checkOf(name string, c *config.CheckSpec) check.Check {
@@ -106,6 +127,9 @@ func checkOf(name string, c *config.CheckSpec) check.Check {
 		k.Run = c.Run.Text
 	case c.Metric.Text != "":
 		k.Metric = c.Metric.Expr
+		if k.Timeout == config.DefaultCheckTimeout {
+			k.Timeout = 0 // nobody set it: the first scrape has its time
+		}
 	}
 	return k
 }
@@ -118,26 +142,57 @@ func texts(m map[string]config.Text) map[string]string {
 	return out
 }
 
-// target is what the checks of one role look at.
-func (c *checks) target(j delivery.CheckJob, role string) check.Target {
-	next := j.Rollout.Next
-	t := check.Target{URL: c.router.checksURL(next.App, next.Environment, role), Traffic: j.Traffic, Env: map[string]string{}}
-	for _, w := range next.Workloads {
+// target is what the checks of one role look at: next through its own listener, whatever its weight. A role without a
+// route is asked directly.
+func (c *checks) target(ctx context.Context, j delivery.CheckJob, role string) check.Target {
+	next := &j.Rollout.Next
+	url := c.router.checksURL(next.App, next.Environment, role)
+	if url == "" {
+		url = c.instanceURL(ctx, next, role)
+	}
+	t := targetOf(next, role, url)
+	if t.Traffic = j.Traffic; j.Traffic {
+		t.Lookup, t.Absent = c.numbers.lookup(j.Rollout, j.File), c.numbers.absent(j.Rollout, j.File)
+	}
+	return t
+}
+
+// targetOf gives a role of a release at an address its host and its variables.
+func targetOf(rel *domain.Release, role, url string) check.Target {
+	t := check.Target{URL: url, Env: map[string]string{}}
+	for _, w := range rel.Workloads {
 		if w.Role != role {
 			continue
 		}
-		for k, v := range w.Env {
-			t.Env[k] = v
-		}
+		maps.Copy(t.Env, w.Env)
 		if len(w.Hosts) > 0 {
 			t.Host = w.Hosts[0]
 		}
 	}
-	t.Env["BELAY_URL"], t.Env["BELAY_ENV"], t.Env["BELAY_RELEASE"] = t.URL, string(next.Environment), next.ID
-	if j.Traffic {
-		t.Lookup = c.numbers.lookup(j.Rollout, j.File)
-	}
+	t.Env["BELAY_URL"], t.Env["BELAY_ENV"], t.Env["BELAY_RELEASE"] = url, string(rel.Environment), rel.ID
 	return t
+}
+
+// instanceURL is the address of one instance of a role, of a healthy one where there is one; "" where none listens.
+func (c *checks) instanceURL(ctx context.Context, rel *domain.Release, role string) string {
+	if rel.External != "" {
+		return "http://" + rel.External
+	}
+	list, err := c.router.list(ctx, rel.App, rel.Environment)
+	if err != nil {
+		return ""
+	}
+	url := ""
+	for _, i := range list {
+		if i.Release != rel.ID || i.Role != role || i.Addr == "" {
+			continue
+		}
+		if i.State == domain.Healthy {
+			return "http://" + i.Addr
+		}
+		url = "http://" + i.Addr
+	}
+	return url
 }
 
 func recordOf(r check.Result) domain.CheckRecord {
@@ -151,20 +206,19 @@ func recordOf(r check.Result) domain.CheckRecord {
 	return domain.CheckRecord{Name: r.Name, State: state, Message: r.Message, Took: r.Took.Seconds()}
 }
 
-// flow runs the command of a check in next's folder, with its variables.
+// flow runs the command of a check in the folder of a release, with its variables.
 type flow struct {
-	runner *runner
-	roll   *rollout.Rollout
+	checks *checks
+	rel    domain.Release
 }
 
 // Exec runs one flow.
 func (f flow) Exec(ctx context.Context, cmd check.Command) (check.Outcome, error) {
-	next := f.roll.Next
-	if len(next.Workloads) == 0 {
+	if len(f.rel.Workloads) == 0 {
 		return check.Outcome{}, fmt.Errorf("the release has no role to run it in")
 	}
 	out := &tail{limit: flowOutput}
-	code, err := f.runner.Driver.Exec(ctx, rollout.InstanceOf(&next, next.Workloads[0].Role, 0), cmd.Run,
+	code, err := f.checks.exec(ctx, rollout.InstanceOf(&f.rel, f.rel.Workloads[0].Role, 0), cmd.Run,
 		process.Stdio{Out: out, Err: out}, cmd.Env)
 	return check.Outcome{Code: code, Output: out.String()}, err
 }

@@ -3,11 +3,13 @@ package app
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
+	"github.com/belay-cd/belay/internal/check"
 	"github.com/belay-cd/belay/internal/config"
-	"github.com/belay-cd/belay/internal/delivery"
 	"github.com/belay-cd/belay/internal/domain"
 	"github.com/belay-cd/belay/internal/metric"
 	"github.com/belay-cd/belay/internal/rollout"
@@ -21,80 +23,34 @@ type numbers struct {
 	book    *sample.Book
 	samples *scrape.Samples
 	list    func(ctx context.Context, app string, env domain.Environment) ([]domain.InstanceStatus, error)
+	// scrapes tells how the latest scrape of each instance went; nil: nobody knows.
+	scrapes func() []scrape.Status
+
+	mu    sync.Mutex
+	loads map[string]int // synthetic loads that run, by environment
 }
 
-// How long Verify waits for requests, and how many are enough.
-const (
-	verifyFor    = 10 * time.Second
-	verifyEnough = 200
-	verifyLeast  = 20 // below it, rates say nothing
-)
-
-// settle waits until next has served enough to be judged, where there is traffic at all.
-func (n *numbers) settle(ctx context.Context, r *rollout.Rollout) {
-	rec := r.Record
-	if rec.Shifted == nil {
-		return
-	}
-	busy := n.book.Sum(rec.App, rec.Environment, "", time.Now().Add(-time.Minute), time.Now()).Requests > 0
-	end := time.Now().Add(verifyFor)
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for busy && time.Now().Before(end) {
-		if n.book.Sum(rec.App, rec.Environment, r.Next.ID, *rec.Shifted, time.Now()).Requests >= verifyEnough {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
-	}
+// loading says that a synthetic load on an environment runs, until the returned function is called.
+func (n *numbers) loading(app string, env domain.Environment) (over func()) {
+	n.count(app, env, 1)
+	return sync.OnceFunc(func() { n.count(app, env, -1) })
 }
 
-// limits are the two built-in verifications under traffic: the rate of errors, and p95 against the baseline.
-func (n *numbers) limits(j delivery.CheckJob) []domain.CheckRecord {
-	rec := j.Rollout.Record
-	if rec.Shifted == nil {
-		return nil
+func (n *numbers) count(app string, env domain.Environment, by int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.loads == nil {
+		n.loads = map[string]int{}
 	}
-	next := n.book.Sum(rec.App, rec.Environment, j.Rollout.Next.ID, *rec.Shifted, time.Now())
-	errors := domain.CheckRecord{Name: "error rate", State: "not checked", Message: "no traffic"}
-	latency := domain.CheckRecord{Name: "response time", State: "not checked", Message: "no traffic"}
-	if next.Requests < verifyLeast {
-		if next.Requests > 0 {
-			errors.Message = fmt.Sprintf("only %d requests", next.Requests)
-			latency.Message = errors.Message
-		}
-		return []domain.CheckRecord{errors, latency}
-	}
-	share := float64(next.Errors) / float64(next.Requests)
-	errors.State, errors.Message = "passed", fmt.Sprintf("%.2f %% of %d requests failed (limit %g %%)", share*100, next.Requests, j.ErrorRate*100)
-	if share >= j.ErrorRate {
-		errors.State = "failed"
-	}
-	latency.Message = "no baseline"
-	if j.Rollout.Stable == nil {
-		return []domain.CheckRecord{errors, latency}
-	}
-	before := n.book.Sum(rec.App, rec.Environment, j.Rollout.Stable.ID, rec.Started.Add(-baselineSpan), rec.Started)
-	if before.Requests < verifyLeast {
-		return []domain.CheckRecord{errors, latency}
-	}
-	base, now := before.Latency.Quantile(0.95), next.Latency.Quantile(0.95)
-	limit := time.Duration(float64(base)*(1+j.Latency)) + latencyGrain
-	latency.State, latency.Message = "passed", fmt.Sprintf("p95 %s (limit %s)", millis(now), millis(limit))
-	if now >= limit {
-		latency.State = "failed"
-	}
-	return []domain.CheckRecord{errors, latency}
+	n.loads[app+"/"+string(env)] += by
 }
 
-// latencyGrain is what p95 may differ by in any case: below it the machine itself is measured.
-const latencyGrain = 5 * time.Millisecond
-
-func millis(d time.Duration) string {
-	return fmt.Sprintf("%.1f ms", float64(d)/float64(time.Millisecond))
+// busy reports whether an environment has traffic, of visitors or of Belay itself.
+func (n *numbers) busy(app string, env domain.Environment) bool {
+	n.mu.Lock()
+	loaded := n.loads[app+"/"+string(env)] > 0
+	n.mu.Unlock()
+	return loaded || n.book.Sum(app, env, "", time.Now().Add(-time.Minute), time.Now()).Requests > 0
 }
 
 // span is which release in which time a name is about.
@@ -103,31 +59,120 @@ type span struct {
 	from, to time.Time
 }
 
-// lookup resolves names: plain is next, stable.x is stable now, baseline.x is stable before the rollout.
+// spanOfNext is next since its first traffic.
+func spanOfNext(r *rollout.Rollout) span {
+	s := span{release: &r.Next, from: r.Record.Started, to: time.Now()}
+	if r.Record.Shifted != nil {
+		s.from = *r.Record.Shifted
+	}
+	return s
+}
+
+// sideOf splits a name: plain is next, stable.x is stable now, baseline.x is stable before the rollout.
+func sideOf(r *rollout.Rollout, name string) (plain string, s span, next bool) {
+	s = spanOfNext(r)
+	if rest, ok := strings.CutPrefix(name, "stable."); ok {
+		s.release = r.Stable
+		return rest, s, false
+	}
+	if rest, ok := strings.CutPrefix(name, "baseline."); ok {
+		return rest, span{release: r.Stable, from: r.Record.Started.Add(-baselineSpan), to: r.Record.Started}, false
+	}
+	return name, s, true
+}
+
+// lookup resolves names.
 func (n *numbers) lookup(r *rollout.Rollout, f *config.File) func(string) (float64, bool) {
 	return func(name string) (float64, bool) {
-		now := time.Now()
-		from := r.Record.Started
-		if r.Record.Shifted != nil {
-			from = *r.Record.Shifted
-		}
-		s := span{release: &r.Next, from: from, to: now}
-		if rest, ok := strings.CutPrefix(name, "stable."); ok {
-			name, s.release = rest, r.Stable
-		} else if rest, ok := strings.CutPrefix(name, "baseline."); ok {
-			name, s = rest, span{release: r.Stable, from: r.Record.Started.Add(-baselineSpan), to: r.Record.Started}
-		}
+		plain, s, _ := sideOf(r, name)
 		if s.release == nil {
 			return 0, false
 		}
-		if f != nil {
-			if m := f.Metrics[name]; m != nil && m.Query.Query != nil {
-				v, err := m.Query.Query.Eval(scraped{n.samples, s})
-				return v, err == nil
+		if m := declaredMetric(f, plain); m != nil {
+			v, err := m.Query.Query.Eval(scraped{n.samples, s})
+			return v, err == nil
+		}
+		return n.builtin(plain, s)
+	}
+}
+
+func declaredMetric(f *config.File, name string) *config.Metric {
+	if f == nil || f.Metrics[name] == nil || f.Metrics[name].Query.Query == nil {
+		return nil
+	}
+	return f.Metrics[name]
+}
+
+// absent says why a name has no number. What the file promises of next and its app does not expose is red.
+func (n *numbers) absent(r *rollout.Rollout, f *config.File) func(string) check.Absence {
+	return func(name string) check.Absence {
+		plain, s, next := sideOf(r, name)
+		if s.release == nil {
+			return check.Absence{Why: "there is no stable release to compare with", Final: true}
+		}
+		var wanted []string
+		switch m := declaredMetric(f, plain); {
+		case m != nil:
+			wanted = m.Query.Query.Metrics()
+		case isRate(plain):
+			requests := n.book.Sum(s.release.App, s.release.Environment, s.release.ID, s.from, s.to).Requests
+			return check.Absence{Why: few(requests), Final: true}
+		case plain == "db_connections":
+			return check.Absence{Why: exposePools}
+		case strings.HasPrefix(plain, "jobs_"):
+			if wanted = jobMetrics(s.release, plain); len(wanted) == 0 {
+				return check.Absence{Why: "no source: no role names it under jobs", Final: true}
 			}
 		}
-		return n.builtin(name, s)
+		if why := n.unexposed(s.release, wanted...); why != "" {
+			return check.Absence{Why: why, Red: next, Final: !next || !n.exposes(s.release)}
+		}
+		return check.Absence{Why: "no source: no samples in that time"}
 	}
+}
+
+// isRate reports whether a name is made of requests.
+func isRate(name string) bool {
+	return slices.Contains([]string{"error_rate", "p50", "p95", "p99", "requests_per_second"}, name)
+}
+
+// few tells how many requests there were, where they are too few.
+func few(requests int64) string {
+	switch requests {
+	case 0:
+		return "no traffic"
+	case 1:
+		return "only 1 request"
+	default:
+		return fmt.Sprintf("only %d requests", requests)
+	}
+}
+
+// unexposed says which of the metrics a release does not expose, and why that may be; "" when it exposes them all.
+func (n *numbers) unexposed(rel *domain.Release, metrics ...string) string {
+	known := n.samples.Names(rel.ID)
+	var gone []string
+	for _, name := range metrics {
+		if name != "" && !slices.Contains(known, name) && !slices.Contains(known, name+"_bucket") {
+			gone = append(gone, name)
+		}
+	}
+	if len(gone) == 0 {
+		return ""
+	}
+	why := "not exposed: " + strings.Join(gone, ", ")
+	if !n.exposes(rel) {
+		return why + " (no role names its metrics path)"
+	}
+	if n.scrapes == nil {
+		return why
+	}
+	for _, s := range n.scrapes() {
+		if s.Instance.Release == rel.ID && !s.OK {
+			return why + " (" + s.Message + ")"
+		}
+	}
+	return why
 }
 
 // builtin gives the names that need no declaration.
@@ -135,22 +180,35 @@ func (n *numbers) builtin(name string, s span) (float64, bool) {
 	rel := s.release
 	switch name {
 	case "cpu":
-		return n.total(s, scrape.CPUSeconds, scrape.Rate)
+		return n.total(s, "", scrape.CPUSeconds, scrape.Rate)
 	case "memory":
-		return n.total(s, scrape.MemoryBytes, last)
+		return n.total(s, "", scrape.MemoryBytes, last)
 	case "restarts":
 		return n.restarts(s)
+	case "db_connections":
+		return n.connections(s)
 	case "jobs_done", "jobs_failed", "jobs_lag":
 		return n.jobs(name, s)
 	}
-	f := n.book.Sum(rel.App, rel.Environment, rel.ID, s.from, s.to).Figures()
-	if f == nil {
+	sum := n.book.Sum(rel.App, rel.Environment, rel.ID, s.from, s.to)
+	f := sum.Figures()
+	if f == nil || sum.Requests < verifyLeast {
 		return 0, false
 	}
 	v, ok := map[string]float64{
 		"error_rate": f.ErrorRate, "p50": f.P50, "p95": f.P95, "p99": f.P99, "requests_per_second": f.RPS,
 	}[name]
 	return v, ok
+}
+
+// connections adds up what is in use of the database connections that are exposed.
+func (n *numbers) connections(s span) (float64, bool) {
+	pools := n.samples.Pools(scrape.Window{From: s.from, To: s.to}, s.release.ID)
+	total := 0.0
+	for _, p := range pools {
+		total += p.Used
+	}
+	return total, len(pools) > 0
 }
 
 func (n *numbers) restarts(s span) (float64, bool) {
@@ -164,33 +222,55 @@ func (n *numbers) restarts(s span) (float64, bool) {
 	return float64(total), err == nil
 }
 
-// jobs reads the metrics that the roles name for their jobs.
+// jobs adds up a number of the jobs of all roles that name it.
 func (n *numbers) jobs(name string, s span) (float64, bool) {
-	for _, w := range s.release.Workloads {
+	of := scrape.Increase
+	if name == "jobs_lag" {
+		of = last
+	}
+	sum, found := 0.0, false
+	for _, metric := range jobMetrics(s.release, name) {
+		if v, ok := n.total(s, "", metric, of); ok {
+			sum, found = sum+v, true
+		}
+	}
+	return sum, found
+}
+
+// jobMetrics lists the metrics that the roles of a release name for jobs_done, jobs_failed or jobs_lag, each once.
+func jobMetrics(rel *domain.Release, name string) []string {
+	var list []string
+	for _, w := range rel.Workloads {
 		if w.Jobs == nil {
 			continue
 		}
-		switch name {
-		case "jobs_done":
-			return n.total(s, w.Jobs.Done, scrape.Increase)
-		case "jobs_failed":
-			return n.total(s, w.Jobs.Failed, scrape.Increase)
-		default:
-			return n.total(s, w.Jobs.Lag, last)
+		metric := map[string]string{"jobs_done": w.Jobs.Done, "jobs_failed": w.Jobs.Failed, "jobs_lag": w.Jobs.Lag}[name]
+		if metric != "" && !slices.Contains(list, metric) {
+			list = append(list, metric)
 		}
 	}
-	return 0, false
+	return list
 }
 
-// total adds up a number over the series of a metric.
-func (n *numbers) total(s span, metric string, of func([]scrape.Point) (float64, bool)) (float64, bool) {
+// total adds up a number over the series of a metric, of one role or of all.
+func (n *numbers) total(s span, role, metric string, of func([]scrape.Point) (float64, bool)) (float64, bool) {
 	sum, found := 0.0, false
 	for _, series := range n.samples.Points(metric, nil, scrape.Window{From: s.from, To: s.to}, s.release.ID) {
+		if role != "" && series.Instance.Role != role {
+			continue
+		}
 		if v, ok := of(series.Points); ok {
 			sum, found = sum+v, true
 		}
 	}
 	return sum, found
+}
+
+func first(p []scrape.Point) (float64, bool) {
+	if len(p) == 0 {
+		return 0, false
+	}
+	return p[0].Value, true
 }
 
 func last(p []scrape.Point) (float64, bool) {

@@ -261,9 +261,12 @@ func (s *Server) openDeliveries(ctx context.Context) error {
 	if s.o.Listen != "" {
 		s.url = "http://" + s.o.Listen
 	}
+	verify := &checks{router: s.router, runner: s.runner, exec: s.runner.Driver.Exec,
+		numbers: &numbers{book: s.book, samples: s.samples, list: s.runner.List, scrapes: s.scraper.Status}}
 	s.service = delivery.New(delivery.Ports{
 		Store: storePort{s.store}, Source: repositories{s.o.Data}, Builder: build, Tester: build, Secrets: resolve,
-		Checks:       &checks{router: s.router, runner: s.runner, numbers: &numbers{s.book, s.samples, s.runner.List}},
+		Checks:       verify,
+		Synthetic:    &synthetic{checks: verify, health: s.proxy.Health},
 		Measurements: m, Runner: s.runner, Traffic: s.router, Logs: stageLogs{s.path("logs")}, Health: s.health,
 	}, delivery.Options{Log: s.log, Demo: s.o.Demo, URL: s.url})
 	s.later("deliveries", s.service.Stop)

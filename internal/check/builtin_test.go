@@ -1,6 +1,8 @@
 package check_test
 
 import (
+	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -8,53 +10,45 @@ import (
 	"github.com/belay-cd/belay/internal/domain"
 )
 
-func TestBuiltIn(t *testing.T) {
-	web := check.BuiltIn(domain.Workload{Role: "web", Kind: domain.Web, Probe: domain.Probe{HTTP: "/healthz"}})
-	if len(web) != 1 || web[0].HTTP.Path != "/healthz" || web[0].HTTP.Status != 200 {
+func TestHealth(t *testing.T) {
+	web, ok := check.Health(domain.Workload{Role: "web", Kind: domain.Web, Probe: domain.Probe{HTTP: "/healthz"}})
+	if !ok || web.Name != "health web" || web.HTTP.Path != "/healthz" || web.HTTP.Status != 200 {
 		t.Errorf("web: %+v", web)
 	}
-	worker := check.BuiltIn(domain.Workload{Role: "worker", Kind: domain.Worker, Probe: domain.Probe{Heartbeat: time.Minute}})
-	if len(worker) != 2 || worker[0].Kind() != check.None || worker[1].Kind() != check.None {
-		t.Errorf("worker without jobs: %+v", worker)
+	if static, ok := check.Health(domain.Workload{Role: "site", Static: "public"}); !ok || static.HTTP.Path != "/" {
+		t.Errorf("static: %+v", static)
 	}
-	worker = check.BuiltIn(domain.Workload{Role: "worker", Kind: domain.Worker, Jobs: &domain.Jobs{Done: "done_total"}})
-	if len(worker) != 2 || worker[1].Kind() != check.KindMetric || !worker[1].Until {
-		t.Errorf("worker with jobs: %+v", worker)
+	if worker, ok := check.Health(domain.Workload{Role: "worker", Probe: domain.Probe{Heartbeat: time.Minute}}); ok {
+		t.Errorf("worker: %+v", worker)
 	}
 }
 
-// A queue that begins to move while the check looks makes progress.
-func TestJobsProgressWaits(t *testing.T) {
-	progress := check.BuiltIn(domain.Workload{Role: "worker", Jobs: &domain.Jobs{Done: "d"}})[1]
+// A look that may still change is taken again; what it says at the end of its time stands.
+func TestLook(t *testing.T) {
 	asked := 0
-	lookup := func(name string) (float64, bool) {
-		if name == "jobs_lag" {
-			return 5, true
-		}
+	becomes := check.Check{Look: func(context.Context) check.Verdict {
 		asked++
-		return float64(asked - 1), true
-	}
-	if res := one(t, &check.Runner{}, progress, check.Target{Traffic: true, Lookup: lookup}); res.State != check.Passed || res.Attempts != 2 {
+		if asked < 3 {
+			return check.Verdict{State: check.Failed, Message: "starts", Again: true}
+		}
+		return check.Verdict{State: check.Passed, Message: "2 of 2"}
+	}}
+	res := one(t, &check.Runner{}, becomes, check.Target{})
+	expect(t, res, check.Passed, "2 of 2")
+	if res.Attempts != 3 || res.Kind != check.KindState {
 		t.Errorf("%+v", res)
 	}
-}
-
-func TestJobsProgress(t *testing.T) {
-	progress := check.BuiltIn(domain.Workload{Role: "worker", Jobs: &domain.Jobs{Done: "d"}})[1]
-	progress.Timeout = 30 * time.Millisecond
-	for name, c := range map[string]struct {
-		values map[string]float64
-		want   check.State
-	}{
-		"works":           {map[string]float64{"jobs_done": 2, "jobs_lag": 9}, check.Passed},
-		"idle":            {map[string]float64{"jobs_done": 0, "jobs_lag": 0}, check.Passed},
-		"stuck":           {map[string]float64{"jobs_done": 0, "jobs_lag": 40}, check.Failed},
-		"idle or stuck":   {map[string]float64{"jobs_done": 0}, check.NotChecked},
-		"exposes nothing": {nil, check.NotChecked},
-	} {
-		lookup := func(n string) (float64, bool) { v, ok := c.values[n]; return v, ok }
-		if res := one(t, &check.Runner{}, progress, check.Target{Traffic: true, Lookup: lookup}); res.State != c.want {
-			t.Errorf("%s: %s, want %s: %s", name, res.State, c.want, res.Message)
-		}
+	stays := func(state check.State) check.Check {
+		return check.Check{Timeout: 50 * time.Millisecond, Look: func(context.Context) check.Verdict {
+			return check.Verdict{State: state, Message: "as before", Again: true}
+		}}
 	}
+	expect(t, one(t, &check.Runner{}, stays(check.Failed), check.Target{}), check.Failed, "as before")
+	expect(t, one(t, &check.Runner{}, stays(check.Passed), check.Target{}), check.Passed, "as before")
+	expect(t, one(t, &check.Runner{}, stays(check.NotChecked), check.Target{}), check.NotChecked, "not checked: as before")
+
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errors.New("somebody cancelled"))
+	cut := (&check.Runner{}).Run(ctx, []check.Check{stays(check.Passed)}, check.Target{})[0]
+	expect(t, cut, check.Failed, "somebody cancelled")
 }

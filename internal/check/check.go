@@ -21,16 +21,21 @@ const (
 	KindTCP    Kind = "tcp"
 	KindRun    Kind = "run"
 	KindMetric Kind = "metric"
+	KindState  Kind = "state"
 	None       Kind = "none"
 )
 
-// The time limits of a check that sets none.
+// The time limits of a check that sets none. A metric's is what the first scrape of an instance may take.
 const (
-	DefaultTimeout    = 10 * time.Second
-	DefaultRunTimeout = 5 * time.Minute
+	DefaultTimeout       = 10 * time.Second
+	DefaultRunTimeout    = 5 * time.Minute
+	DefaultMetricTimeout = 15 * time.Second
 )
 
-// Check is one verification. At most one of HTTP, TCP, Run and Metric is set; with none of them it is not checked.
+// DefaultParallel is how many checks run at once.
+const DefaultParallel = 8
+
+// Check is one verification. At most one of HTTP, TCP, Run, Metric and Look is set; with none of them it is not checked.
 type Check struct {
 	Name     string
 	Role     string // whose target it needs; for the caller, who gives the target
@@ -41,9 +46,11 @@ type Check struct {
 	Metric   Expr
 	// Until makes a metric check pass as soon as it holds once within its timeout, instead of holding now.
 	Until bool
+	// Look asks what is known already, such as the state of the instances.
+	Look Look
 	// NoSource says why nothing is looked at, where no kind is set.
 	NoSource string
-	// Timeout bounds the whole check. 0: DefaultTimeout, for Run DefaultRunTimeout.
+	// Timeout bounds the whole check. 0: the default of its kind.
 	Timeout time.Duration
 	// Attempts is how often an http check may connect. 0: twice, the second time after one second. Only a failed connection
 	// is tried again: an answer is an answer.
@@ -67,6 +74,17 @@ type HTTP struct {
 type Expr interface {
 	Eval(lookup func(name string) (float64, bool)) (bool, error)
 	String() string
+}
+
+// Look is one look at what is known. It does not wait.
+type Look func(ctx context.Context) Verdict
+
+// Verdict is what a look says now. Again means that a later look may say something else: it is taken again until the
+// check's time is over, and then it stands.
+type Verdict struct {
+	State   State
+	Message string
+	Again   bool
 }
 
 // Exec runs a flow in the app's sandbox. It returns when the command has ended or ctx has, with the end of its output; the
@@ -100,6 +118,15 @@ type Target struct {
 	Traffic bool
 	// Lookup resolves the names of metric checks; nil: there is no source.
 	Lookup func(name string) (float64, bool)
+	// Absent says why Lookup does not know a name; nil: nobody can say.
+	Absent func(name string) Absence
+}
+
+// Absence is why a name has no number.
+type Absence struct {
+	Why   string
+	Red   bool // it ought to be there: the check fails
+	Final bool // waiting does not bring it
 }
 
 // State is how a check came out.
@@ -129,34 +156,51 @@ type Result struct {
 // Runner runs checks. Its zero value is ready; a run check needs Exec.
 type Runner struct {
 	Exec Exec
-	// Parallel is how many checks run at once; 0: 4.
+	// Parallel is how many checks run at once; 0: DefaultParallel.
 	Parallel int
 	// Mask takes secrets out of messages; nil: none are known.
 	Mask func(string) string
 }
 
-// Run runs all checks, some at once, and returns their results in the order of checks. When ctx ends the rest fail with
-// its cause.
+// Job is one check of one target.
+type Job struct {
+	Check  Check
+	Target Target
+}
+
+// Run runs all checks on one target, and returns their results in the order of checks.
 func (r *Runner) Run(ctx context.Context, checks []Check, target Target) []Result {
-	results := make([]Result, len(checks))
-	free := make(chan struct{}, r.parallel())
-	var running sync.WaitGroup
+	jobs := make([]Job, len(checks))
 	for i, c := range checks {
-		free <- struct{}{}
-		running.Go(func() {
-			defer func() { <-free }()
-			results[i] = r.One(ctx, c, target)
-		})
+		jobs[i] = Job{c, target}
 	}
-	running.Wait()
+	return r.RunAll(ctx, jobs)
+}
+
+// RunAll runs all jobs, some at once, and returns their results in the order of jobs. When ctx ends the rest fail with its
+// cause.
+func (r *Runner) RunAll(ctx context.Context, jobs []Job) []Result {
+	results := make([]Result, len(jobs))
+	r.Each(len(jobs), func(i int) { results[i] = r.One(ctx, jobs[i].Check, jobs[i].Target) })
 	return results
 }
 
-func (r *Runner) parallel() int {
-	if r.Parallel > 0 {
-		return r.Parallel
+// Each calls do for 0 … n-1, as many at once as checks may run, and returns when all have ended.
+func (r *Runner) Each(n int, do func(i int)) {
+	parallel := r.Parallel
+	if parallel <= 0 {
+		parallel = DefaultParallel
 	}
-	return 4
+	free := make(chan struct{}, parallel)
+	var running sync.WaitGroup
+	for i := range n {
+		free <- struct{}{}
+		running.Go(func() {
+			defer func() { <-free }()
+			do(i)
+		})
+	}
+	running.Wait()
 }
 
 // One runs one check within its timeout.
@@ -174,6 +218,8 @@ func (r *Runner) One(ctx context.Context, c Check, target Target) Result {
 		res = r.run(ctx, c, target)
 	case KindMetric:
 		res = metric(ctx, c, target)
+	case KindState:
+		res = look(ctx, c)
 	default:
 		res = notChecked(c.NoSource)
 	}
@@ -197,6 +243,8 @@ func (c Check) Kind() Kind {
 		return KindRun
 	case c.Metric != nil:
 		return KindMetric
+	case c.Look != nil:
+		return KindState
 	default:
 		return None
 	}
@@ -208,6 +256,8 @@ func (c Check) timeout() time.Duration {
 		return c.Timeout
 	case c.Run != "":
 		return DefaultRunTimeout
+	case c.Metric != nil:
+		return DefaultMetricTimeout
 	default:
 		return DefaultTimeout
 	}

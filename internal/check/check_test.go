@@ -255,6 +255,44 @@ func TestMetric(t *testing.T) {
 	expect(t, one(t, r, check.Check{Metric: less{"waiting", 5}}, check.Target{Traffic: true}), check.NotChecked, "no source")
 }
 
+// A number that the file promises and the app does not expose is red; one that cannot be there yet is not, and is not
+// waited for.
+func TestMetricSaysWhyItHasNoNumber(t *testing.T) {
+	target := check.Target{Traffic: true, Lookup: func(string) (float64, bool) { return 0, false }}
+	target.Absent = func(name string) check.Absence {
+		return map[string]check.Absence{
+			"orders": {Why: "not exposed: orders_total", Red: true},
+			"p95":    {Why: "only 12 requests", Final: true},
+		}[name]
+	}
+	start := time.Now()
+	expect(t, one(t, &check.Runner{}, check.Check{Metric: less{"p95", 1}}, target), check.NotChecked, "not checked: p95: only 12 requests")
+	if took := time.Since(start); took > time.Second {
+		t.Errorf("waited %s for what cannot come", took)
+	}
+	res := one(t, &check.Runner{}, check.Check{Metric: less{"orders", 1}, Timeout: 50 * time.Millisecond}, target)
+	expect(t, res, check.Failed, "orders: not exposed: orders_total")
+}
+
+// It cannot be computed, which says nothing about the release.
+func TestMetricThatCannotBeComputed(t *testing.T) {
+	target := check.Target{Traffic: true, Lookup: func(string) (float64, bool) { return 0, true }}
+	res := one(t, &check.Runner{}, check.Check{Metric: divides{}}, target)
+	expect(t, res, check.NotChecked, "failed / done < 1 cannot be computed: division by zero")
+}
+
+// divides is failed / done < 1.
+type divides struct{}
+
+func (divides) String() string { return "failed / done < 1" }
+
+func (divides) Eval(lookup func(string) (float64, bool)) (bool, error) {
+	if done, _ := lookup("done"); done == 0 {
+		return false, errors.New("division by zero")
+	}
+	return true, nil
+}
+
 // The first scrape comes after the first look: the check waits for it.
 func TestMetricWaitsForItsFirstSample(t *testing.T) {
 	var asked atomic.Int32
@@ -284,7 +322,7 @@ func TestResultsKeepTheOrderAndRunAtOnce(t *testing.T) {
 	for i := range 6 {
 		checks = append(checks, check.Check{Name: fmt.Sprint(i), HTTP: &check.HTTP{Path: fmt.Sprintf("/%d", i)}})
 	}
-	checks = append(checks, check.Unsourced()...)
+	checks = append(checks, check.Check{Name: "schema level", NoSource: "no source"}, check.Check{Name: "more"})
 	results := (&check.Runner{Parallel: 2}).Run(t.Context(), checks, check.Target{URL: srv.URL})
 	for i, res := range results {
 		if res.Name != checks[i].Name {

@@ -91,12 +91,11 @@ func (h HTTP) status() int {
 
 func (h HTTP) name() string { return h.method() + " " + h.Path }
 
-// ask sends one request on a connection of its own, so that it meets the route as it is now.
-func ask(ctx context.Context, h HTTP, target Target) (answer, error) {
-	start := time.Now()
+// Request makes the request that h sends to target, without any memory of earlier ones.
+func (h HTTP) Request(ctx context.Context, target Target) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, h.method(), strings.TrimSuffix(target.URL, "/")+h.Path, strings.NewReader(h.Send))
 	if err != nil {
-		return answer{}, err
+		return nil, err
 	}
 	req.Header.Set("User-Agent", "belay-check")
 	for name, value := range h.Headers {
@@ -114,6 +113,22 @@ func ask(ctx context.Context, h HTTP, target Target) (answer, error) {
 	}
 	if target.Host != "" && req.Host == req.URL.Host {
 		req.Host = target.Host
+	}
+	return req, nil
+}
+
+// Reads reports whether the request only reads: it may be sent as often as one likes.
+func (h HTTP) Reads() bool {
+	m := h.method()
+	return m == http.MethodGet || m == http.MethodHead
+}
+
+// ask sends one request on a connection of its own, so that it meets the route as it is now.
+func ask(ctx context.Context, h HTTP, target Target) (answer, error) {
+	start := time.Now()
+	req, err := h.Request(ctx, target)
+	if err != nil {
+		return answer{}, err
 	}
 	transport := &http.Transport{DisableKeepAlives: true, MaxResponseHeaderBytes: 64 << 10}
 	if req.URL.Scheme == "https" {
@@ -151,10 +166,7 @@ func again(h HTTP, err error) bool {
 	if errors.As(err, &op) && op.Op == "dial" {
 		return true
 	}
-	if m := h.method(); m != http.MethodGet && m != http.MethodHead {
-		return false
-	}
-	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)
+	return h.Reads() && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET))
 }
 
 func wait(ctx context.Context, d time.Duration) bool {
@@ -271,6 +283,9 @@ func jsonText(v any) string {
 	}
 	return string(text)
 }
+
+// Shown is the beginning of a body on one line, masked, for a message.
+func (r *Runner) Shown(body string) string { return r.shown(body, false) }
 
 // shown is the beginning of a body on one line, without what would disturb a terminal. It is masked before it is cut: half
 // a secret would not be found.

@@ -11,8 +11,11 @@ import (
 	"time"
 )
 
-// evalEvery is the wait between two looks at the metrics: a scrape comes each 5 s.
-const evalEvery = time.Second
+// The waits between two looks: at the metrics, which a scrape brings each 5 s, and at what is known.
+const (
+	evalEvery = time.Second
+	lookEvery = 250 * time.Millisecond
+)
 
 func tcp(ctx context.Context, c Check) Result {
 	var d net.Dialer
@@ -72,8 +75,24 @@ func (r *Runner) shownEnd(output string) string {
 	return output
 }
 
-// metric evaluates until there is an answer. Names without samples are waited for, as the first scrape may not have come;
-// a release whose names never come is not checked, which is no failure and no pass.
+// look asks again while a later look may say something else.
+func look(ctx context.Context, c Check) Result {
+	for tries := 1; ; tries++ {
+		v := c.Look(ctx)
+		if !v.Again || !wait(ctx, lookEvery) {
+			var ownLimit timeoutError
+			if v.Again && !errors.As(context.Cause(ctx), &ownLimit) {
+				v = Verdict{State: Failed, Message: context.Cause(ctx).Error()}
+			}
+			if v.State == NotChecked {
+				v.Message = notChecked(v.Message).Message
+			}
+			return Result{State: v.State, Message: v.Message, Attempts: tries}
+		}
+	}
+}
+
+// metric evaluates until there is an answer. Names without samples are waited for, as the first scrape may not have come.
 func metric(ctx context.Context, c Check, target Target) Result {
 	if !target.Traffic {
 		return notChecked("without traffic there are no numbers")
@@ -81,36 +100,55 @@ func metric(ctx context.Context, c Check, target Target) Result {
 	if target.Lookup == nil {
 		return notChecked("no source")
 	}
+	start := time.Now()
 	for tries := 1; ; tries++ {
 		seen := names{}
 		ok, err := c.Metric.Eval(seen.record(target.Lookup))
 		if err == nil && ok {
 			return Result{State: Passed, Attempts: tries, Message: fmt.Sprintf("%s: %s", c.Metric, seen)}
 		}
-		missing := seen.missing()
-		settled := err == nil && !c.Until || err != nil && len(missing) == 0
+		settled := err == nil && !c.Until || err != nil && seen.final(target.Absent, time.Since(start) >= DefaultMetricTimeout)
 		if settled || !wait(ctx, evalEvery) {
-			return verdict(ctx, c, seen, err, tries)
+			res := verdict(ctx, c, target, seen, err)
+			res.Attempts = tries
+			return res
 		}
 	}
 }
 
-func verdict(ctx context.Context, c Check, seen names, err error, tries int) Result {
+// verdict says what remains when a metric check did not pass. Numbers that are not there are no failure and no pass, but
+// for one that the file promises and the app does not expose.
+func verdict(ctx context.Context, c Check, target Target, seen names, err error) Result {
 	missing := seen.missing()
-	res := Result{State: Failed, Attempts: tries}
 	var ownLimit timeoutError
 	switch {
 	case ctx.Err() != nil && !errors.As(context.Cause(ctx), &ownLimit):
-		res.Message = fmt.Sprintf("%s: %v", c.Metric, context.Cause(ctx))
+		return Result{State: Failed, Message: fmt.Sprintf("%s: %v", c.Metric, context.Cause(ctx))}
 	case err != nil && len(missing) > 0:
-		res = notChecked("no source: no samples of " + strings.Join(missing, ", "))
-		res.Attempts = tries
+		return absent(missing, target.Absent)
 	case err != nil:
-		res.Message = fmt.Sprintf("%s: cannot be computed: %v (%s)", c.Metric, err, seen)
+		return notChecked(fmt.Sprintf("%s cannot be computed: %v (%s)", c.Metric, err, seen))
 	default:
-		res.Message = fmt.Sprintf("expected %s, got %s", c.Metric, seen)
+		return Result{State: Failed, Message: fmt.Sprintf("expected %s, got %s", c.Metric, seen)}
 	}
-	return res
+}
+
+// absent tells why names have no numbers; one of them that ought to be there makes it red.
+func absent(missing []string, why func(string) Absence) Result {
+	if why == nil {
+		return notChecked("no source: no samples of " + strings.Join(missing, ", "))
+	}
+	red := false
+	reasons := make([]string, len(missing))
+	for i, name := range missing {
+		a := why(name)
+		red = red || a.Red
+		reasons[i] = name + ": " + a.Why
+	}
+	if !red {
+		return notChecked(strings.Join(reasons, "; "))
+	}
+	return Result{State: Failed, Message: strings.Join(reasons, "; ")}
 }
 
 // names records what an expression asked for, and what it got.
@@ -135,6 +173,20 @@ func (n names) missing() []string {
 	}
 	slices.Sort(list)
 	return list
+}
+
+// final reports whether waiting brings none of the missing names. What is not exposed after the time of a first scrape
+// does not come.
+func (n names) final(why func(string) Absence, late bool) bool {
+	for _, name := range n.missing() {
+		if why == nil {
+			return false
+		}
+		if a := why(name); !a.Final && !(a.Red && late) {
+			return false
+		}
+	}
+	return true
 }
 
 func (n names) String() string {

@@ -116,6 +116,8 @@ type CheckJob struct {
 	Traffic bool // under traffic, else at 0 % through the rollout's own listener
 	// Limits of the built-in verifications under traffic.
 	ErrorRate, Latency float64
+	// Baseline is what stable served before the rollout; nil: whoever checks looks it up.
+	Baseline *domain.Figures
 }
 
 // Checks runs verifications. A red one is in the records; the error is for what could not be run.
