@@ -15,7 +15,8 @@ and no secret. Where there is a belay.yaml already it changes nothing. At the ro
 them: each has a file in its own folder.
 
 Exit codes
-  0 written, or there and right; or several apps named · 2 the folder cannot be read, nothing was recognised, or the file there is wrong`,
+  0 written, or there and right, or several apps named · 2 the folder cannot be read, nothing was recognised, or the
+  file there is wrong`,
 		RunE: func(*cobra.Command, []string) error {
 			if existing {
 				return later("init --from-existing")
