@@ -151,6 +151,9 @@ func (r *runner) roleLogs(ctx context.Context, app string, env domain.Environmen
 	if len(logs) > 0 {
 		return logs, nil
 	}
+	if logs, err = r.jobLogs(app, env, role); err != nil || len(logs) > 0 {
+		return logs, err
+	}
 	past, err := filepath.Glob(filepath.Join(r.data, "instances", app, string(env), "*", role+"-[0-9]*", "log"))
 	if err != nil || len(past) == 0 {
 		return nil, err

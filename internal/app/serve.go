@@ -263,11 +263,14 @@ func (s *Server) openDeliveries(ctx context.Context) error {
 	}
 	verify := &checks{router: s.router, runner: s.runner, exec: s.runner.Driver.Exec,
 		numbers: &numbers{book: s.book, samples: s.samples, list: s.runner.List, scrapes: s.scraper.Status}}
+	jobs := s.openJobs()
+	verify.jobs = jobs.Status
 	s.service = delivery.New(delivery.Ports{
 		Store: storePort{s.store}, Source: repositories{s.o.Data}, Builder: build, Tester: build, Secrets: resolve,
 		Checks:       verify,
 		Synthetic:    &synthetic{checks: verify, health: s.proxy.Health},
 		Measurements: m, Runner: s.runner, Traffic: s.router, Logs: stageLogs{s.path("logs")}, Health: s.health,
+		Jobs: jobs,
 	}, delivery.Options{Log: s.log, Demo: s.o.Demo, URL: s.url})
 	s.later("deliveries", s.service.Stop)
 	if err := s.service.Start(ctx); err != nil {
