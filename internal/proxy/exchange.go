@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/http/httputil"
-	"path"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -190,7 +189,7 @@ func (x *exchange) take(tried []*instance) *instance {
 
 // lost reports whether the route has taken its traffic away from the release since the draw.
 func (x *exchange) lost() bool {
-	if x.meter == nil || x.side != domain.Next || x.on != x.home {
+	if x.meter == nil || x.side != domain.Next || x.on.release != x.home.release {
 		return false
 	}
 	now := x.plane.table.Load().routes[x.route.key]
@@ -220,41 +219,6 @@ func (x *exchange) repeatable() bool {
 		return x.body == nil && !isUpgrade(x.in.Header)
 	}
 	return false
-}
-
-// skew asks the other release for a static file that this one does not have: a page of one release that asks for its own script
-// while the other one answers. Next is asked only while it has traffic.
-func (x *exchange) skew(out *http.Request, res *http.Response) *http.Response {
-	if x.meter == nil || x.on != x.home || x.in.Method != http.MethodGet || x.body != nil || !isStatic(x.in.URL.Path) {
-		return res
-	}
-	now := x.plane.table.Load().routes[x.route.key]
-	if now == nil {
-		return res
-	}
-	other := now.stable
-	if x.home.id == idOf(now.stable) && now.takes(domain.Next) {
-		other = now.next
-	}
-	if other == nil || other.id == x.home.id || !other.alive() {
-		return res
-	}
-	inst := other.pick(nil)
-	inst.open.Add(1)
-	found, _, err := x.plane.Upstream.Send(x.attempt(out, inst), Attempt{})
-	if err != nil || found.StatusCode >= http.StatusBadRequest {
-		inst.open.Add(-1)
-		if err == nil {
-			_ = found.Body.Close() // its answer is not wanted
-		}
-		return res
-	}
-	_ = res.Body.Close()
-	x.home.saved.Add(1)
-	x.move(other)
-	x.inst.open.Add(-1)
-	x.inst = inst
-	return found
 }
 
 // modify sees the head of the answer before the client does.
@@ -395,14 +359,4 @@ func isEvents(h http.Header) bool {
 func isShared(h http.Header) bool {
 	c := h.Get("Cache-Control")
 	return strings.Contains(c, "public") || strings.Contains(c, "s-maxage")
-}
-
-// isStatic reports whether the path looks like a file that a build made.
-func isStatic(p string) bool {
-	switch strings.ToLower(path.Ext(p)) {
-	case ".js", ".mjs", ".css", ".map", ".wasm", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp", ".avif", ".ico",
-		".woff", ".woff2", ".ttf", ".mp4", ".webm":
-		return true
-	}
-	return false
 }

@@ -86,6 +86,18 @@ func (r *rig) connect(ends chan<- socketEnd) *websocket.Conn {
 	return conn
 }
 
+// ended waits for the end of a WebSocket.
+func ended(t *testing.T, ends <-chan socketEnd) socketEnd {
+	t.Helper()
+	select {
+	case e := <-ends:
+		return e
+	case <-time.After(10 * time.Second):
+		t.Fatal("a WebSocket was never closed")
+		return socketEnd{}
+	}
+}
+
 // answers sends a GET in the background, and hands over its whole answer or what went wrong.
 func (r *rig) answers(path string) <-chan string {
 	got := make(chan string, 1)
@@ -154,7 +166,7 @@ func TestRollbackEndsStreamsSpreadWithinItsDrain(t *testing.T) {
 	}
 	first, last := start.Add(time.Hour), start
 	for range sockets {
-		e := <-ends
+		e := ended(t, ends)
 		if e.code != websocket.StatusServiceRestart {
 			t.Errorf("closed with %d", e.code)
 		}
@@ -210,7 +222,7 @@ func TestRetirementLetsStreamsGoOnLongerThanRequests(t *testing.T) {
 	if got := <-rows; got != "rows,end" {
 		t.Errorf("an answer that had begun ended as %q", got)
 	}
-	if e := <-ends; e.code != websocket.StatusServiceRestart || e.at.Sub(start) < 300*time.Millisecond || e.at.Sub(start) > 1500*time.Millisecond {
+	if e := ended(t, ends); e.code != websocket.StatusServiceRestart || e.at.Sub(start) < 300*time.Millisecond || e.at.Sub(start) > 1500*time.Millisecond {
 		t.Errorf("socket closed with %d after %s", e.code, e.at.Sub(start))
 	}
 	got := <-done
