@@ -70,7 +70,7 @@ func (it *instance) hangs() (supervise.Proc, string, bool) {
 		return supervise.Proc{}, "", false
 	}
 	slow := time.Since(it.sup.Started) > probeOf(it.inst.Workload).StartWithin
-	if !it.healthy && !(it.proven && slow) {
+	if !it.healthy && (!it.proven || !slow) {
 		return supervise.Proc{}, "", false
 	}
 	return it.sup.Child, fmt.Sprintf("its probe failed %d times in a row: %s", it.failed, it.why), true
