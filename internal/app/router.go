@@ -51,6 +51,9 @@ func (r *router) knows(app string, env domain.Environment) bool {
 
 // Split makes every web role's route what s says.
 func (r *router) Split(ctx context.Context, s rollout.Split) error {
+	if s.Stable != nil && (s.Latched || s.Rollout == "") {
+		r.back(s.Stable.ID)
+	}
 	addresses, err := r.addresses(ctx, s.App, s.Environment)
 	if err != nil {
 		return err
@@ -100,13 +103,15 @@ func (r *router) put(ctx context.Context, route domain.Route) error {
 	return nil
 }
 
-// State returns what the data plane does now. Several web roles move together; the one with most on next counts.
+// State returns what the data plane does now. Several web roles move together; of those that both releases have, the one
+// with most on next counts.
 func (r *router) State(ctx context.Context, app string, env domain.Environment) (rollout.Traffic, error) {
 	status, err := r.proxy.Routes(ctx)
 	if err != nil {
 		return rollout.Traffic{}, err
 	}
 	var t rollout.Traffic
+	alone := 0
 	for _, route := range status.Routes {
 		if route.App != app || route.Environment != env {
 			continue
@@ -118,8 +123,15 @@ func (r *router) State(ctx context.Context, app string, env domain.Environment) 
 			continue
 		}
 		t.Rollout = route.Rollout
-		t.Weight = max(t.Weight, route.Weight)
 		t.Latched = t.Latched || route.Latched
+		if route.Stable == nil || route.Next == nil {
+			alone = max(alone, route.Weight)
+			continue
+		}
+		t.Weight = max(t.Weight, route.Weight)
+	}
+	if t.Stable == "" {
+		t.Weight = alone // a first delivery
 	}
 	return t, nil
 }
@@ -161,6 +173,17 @@ func (r *router) leave(ctx context.Context, id domain.InstanceID) (string, error
 	}
 	delete(r.leaving, id)
 	return "", nil
+}
+
+// back takes the instances of a release into the traffic again: stable after all, whoever was about to leave.
+func (r *router) back(release string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id := range r.leaving {
+		if id.Release == release {
+			delete(r.leaving, id)
+		}
+	}
 }
 
 // left reports whether this life of an instance has left the traffic. The caller holds no lock.
@@ -287,7 +310,7 @@ func routeOf(s rollout.Split, role string, addresses map[string][]domain.Endpoin
 			return nil
 		}
 		for _, w := range rel.Workloads {
-			if w.Role != role {
+			if w.Role != role || w.Kind != domain.Web {
 				continue
 			}
 			route.Hosts, route.Paths, route.TLS, route.Drain = w.Hosts, w.Paths, w.TLS, w.Drain
@@ -298,5 +321,11 @@ func routeOf(s rollout.Split, role string, addresses map[string][]domain.Endpoin
 	}
 	route.Stable = backend(s.Stable)
 	route.Next = backend(s.Next)
+	switch {
+	case route.Next == nil:
+		route.Weight = 0 // next has no such role: stable keeps it until it retires
+	case route.Stable == nil && route.Weight > 0:
+		route.Weight = domain.WeightAll // there is nobody else
+	}
 	return route
 }

@@ -200,6 +200,19 @@ const (
 	BakeObserved = 0.95
 	// AskExpire is how long an undecided step waits for a person.
 	AskExpire = 4 * time.Hour
+	// LadderRequests of next in a step are enough to go on when there was no harm; with fewer LadderFlows of each of the app's
+	// own flows are sent to it, one every LadderEvery.
+	LadderRequests = 100
+	LadderFlows    = 30
+	LadderEvery    = time.Second
+	// BaselineFor is how much of the time before a rollout is compared with. Times in which something was built are left out,
+	// and for them it looks back BaselineReach at most.
+	BaselineFor   = 15 * time.Minute
+	BaselineReach = 2 * time.Hour
+	// RehearsalLoad is how many synthetic requests a second staging gets while its rollback is rehearsed.
+	RehearsalLoad = 50
+	// UrgentBake is the longest hold of a step of an urgent delivery.
+	UrgentBake = 2 * time.Minute
 	// NoTicksHold is the silence of measurements after which nothing shifts up.
 	NoTicksHold = 30 * time.Second
 )

@@ -6,23 +6,39 @@ import (
 	"github.com/belay-cd/belay/internal/domain"
 )
 
-// Approve records that a person agrees with a delivery that waits for somebody's word.
+// Approve says yes to what a delivery asks: that a step whose evidence is too thin goes on.
 func (s *Service) Approve(ctx context.Context, app string, number int, by, reason string) (domain.Delivery, error) {
-	d, err := s.Delivery(ctx, app, number)
+	d, err := s.ports.Store.Delivery(ctx, app, number)
 	if err != nil {
 		return d, err
 	}
-	if d.State != domain.WaitingState {
-		return d, domain.Errorf(domain.Refused, "#%d waits for nobody: it is %s", d.Number, d.State).WithHint("belay show %d", d.Number)
+	if d.State.Final() {
+		return d, domain.Errorf(domain.Refused, "#%d has ended: %s", d.Number, d.State)
 	}
-	f := domain.Fact{App: app, Delivery: d.Number, Kind: "approve", By: by, Reason: reason, At: *now()}
+	r := s.find(app, d.Number)
+	if r == nil || !r.asking() {
+		return d, domain.Errorf(domain.Refused, "#%d asks nothing now", d.Number).WithHint("belay show %d says what it waits for", d.Number)
+	}
+	f := domain.Fact{App: app, Delivery: d.Number, Environment: domain.Production, Kind: approveFact, By: by, Reason: reason, At: *now()}
 	if err := s.ports.Store.PutFact(ctx, f); err != nil {
 		return d, err
 	}
-	return s.Delivery(ctx, app, d.Number)
+	r.event(ctx, domain.Event{Type: "gate.passed", Environment: domain.Production, By: by,
+		Data: map[string]any{"gate": "evidence", "detail": "approved by " + by + because(reason)}})
+	return s.ports.Store.Delivery(ctx, app, d.Number)
 }
 
-// Reject records that a person says no: the delivery ends, and goes back where it had traffic.
+// Reject says no to a delivery, wherever it is: before production it ends, after that it is rolled back.
 func (s *Service) Reject(ctx context.Context, app string, number int, by, reason string) (domain.Delivery, error) {
 	return s.Cancel(ctx, app, number, by, reason)
+}
+
+// approveFact is the kind of the fact that lets an asking step go on.
+const approveFact = "approve"
+
+func because(reason string) string {
+	if reason == "" {
+		return ""
+	}
+	return ": " + reason
 }

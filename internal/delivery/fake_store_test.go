@@ -238,6 +238,13 @@ func (s storeOf) FinishRollout(ctx context.Context, r domain.RolloutRecord, slot
 	})
 }
 
+func (s storeOf) SaveSlot(ctx context.Context, slot domain.Slot) error {
+	return s.write(ctx, "slot", func() error {
+		s.slots[slotKey(slot.App, slot.Environment)] = slot
+		return nil
+	})
+}
+
 func (s storeOf) Rollout(ctx context.Context, id string) (domain.RolloutRecord, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

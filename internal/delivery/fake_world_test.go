@@ -64,6 +64,9 @@ type world struct {
 	silent   atomic.Bool       // the data plane is not measured
 	splitErr func(rollout.Split) error
 	attest   func(domain.Stage) error
+	flows    []Flow // what each round of the app's own flows says
+	flowed   int    // rounds
+	ended    []string
 
 	life *life
 }
@@ -114,7 +117,7 @@ func (w *world) begin() *life {
 	p := ports{w, l}
 	l.s = New(Ports{
 		Store: storeOf{w.disk, l}, Source: p, Builder: p, Tester: p, Secrets: p, Checks: p, Measurements: p, Runner: runnerOf{w.driver, p},
-		Traffic: p, Logs: p, Health: func(context.Context) (Health, error) { return Health{}, nil },
+		Traffic: p, Logs: p, Synthetic: synthetic{w}, Jobs: jobs{w}, Takeover: takeover{w}, Health: func(context.Context) (Health, error) { return Health{}, nil },
 	}, Options{Log: slog.New(slog.NewTextHandler(logOf{w.t}, nil)), Demo: true})
 	w.life = l
 	if err := l.s.Start(w.t.Context()); err != nil {
@@ -674,7 +677,11 @@ func (s samplesOf) History(ctx context.Context, now time.Time, window time.Durat
 	return h, err
 }
 
-func (s samplesOf) Totals(context.Context, time.Time) (stable, next guard.Side, err error) {
+func (s samplesOf) Totals(_ context.Context, from time.Time) (stable, next guard.Side, err error) {
+	next = s.p.w.sum(s.r.Next.App, s.r.Next.Environment, s.r.Next.ID, from, time.Now())
+	if s.r.Stable != nil {
+		stable = s.p.w.sum(s.r.Next.App, s.r.Next.Environment, s.r.Stable.ID, from, time.Now())
+	}
 	return stable, next, nil
 }
 
@@ -715,8 +722,12 @@ func (p ports) Served(app string, env domain.Environment, from time.Time) (reque
 	return p.w.sum(app, env, "", from, time.Now()).Requests, 0
 }
 
-func (p ports) Figures(app string, env domain.Environment, release string, from, to time.Time) *domain.Figures {
-	n := p.w.sum(app, env, release, from, to)
+func (p ports) Figures(app string, env domain.Environment, release string, over ...domain.Period) *domain.Figures {
+	var n guard.Side
+	for _, span := range over {
+		part := p.w.sum(app, env, release, span.From, span.To)
+		n.Requests, n.Errors = n.Requests+part.Requests, n.Errors+part.Errors
+	}
 	if n.Requests == 0 {
 		return nil
 	}

@@ -46,6 +46,9 @@ func (r *run) newestGate(ctx context.Context) (string, error) {
 	if err != nil || latest.Number <= r.d.Number {
 		return "it is the newest", err
 	}
+	if r.d.Urgent != "" {
+		return "urgent: it goes before newer ones", nil
+	}
 	list, err := r.s.ports.Store.Deliveries(ctx, r.d.App, latest.Number-r.d.Number)
 	if err != nil {
 		return "", err
@@ -88,11 +91,11 @@ func (r *run) sameAsHeld(ctx context.Context, h domain.Hold) (bool, error) {
 	return would.Same(h.Bad), nil
 }
 
-// liftHold: a delivery that began after the rollback, with another release, lifts the hold when it has passed Verify
-// staging.
+// liftHold: a delivery that began after the rollback, or an urgent one, with another release, lifts the hold when it has
+// passed Verify staging.
 func (r *run) liftHold(ctx context.Context) error {
 	h, err := r.s.ports.Store.Hold(ctx, r.d.App)
-	if err != nil || h == nil || r.d.Created.Before(h.Since) {
+	if err != nil || h == nil || r.d.Urgent == "" && r.d.Created.Before(h.Since) {
 		return err
 	}
 	if same, err := r.sameAsHeld(ctx, *h); err != nil || same {
@@ -134,43 +137,51 @@ func wayOut(app string) string {
 // freezeEvery is how often a delivery that waits at a freeze looks again.
 const freezeEvery = time.Second
 
-// freezeGate waits while the server or the app is frozen.
+// freezeGate waits while the server or the app is frozen. What happens meanwhile counts.
 func (r *run) freezeGate(ctx context.Context) (string, error) {
+	return "none", r.thawed(ctx, "the rollout", func() error {
+		if _, err := r.newestGate(ctx); err != nil {
+			return err
+		}
+		_, err := r.heldGate(ctx)
+		return err
+	})
+}
+
+// thawed waits until nothing is frozen. While it waits, still is asked whether that makes sense.
+func (r *run) thawed(ctx context.Context, what string, still func() error) error {
 	deadline := time.Now().Add(queueWait)
 	for shown := false; ; {
 		f, err := r.s.frozen(ctx, r.d.App)
 		if err != nil {
-			return "", err
+			return err
 		}
-		if shown { // what happens meanwhile counts
-			if _, err := r.newestGate(ctx); err != nil {
-				return "", err
-			}
-			if _, err := r.heldGate(ctx); err != nil {
-				return "", err
+		if shown && still != nil {
+			if err := still(); err != nil {
+				return err
 			}
 		}
 		if f == nil {
 			if shown {
 				r.goOn(ctx)
 			}
-			return "none", nil
+			return nil
 		}
 		if !shown {
 			until := deadline
 			if f.Until != nil && f.Until.Before(until) {
 				until = *f.Until
 			}
-			r.wait(ctx, "frozen: "+f.Reason, f.By, until)
+			r.wait(ctx, fmt.Sprintf("%s waits, frozen: %s", what, f.Reason), f.By, until)
 			shown = true
 		}
 		if time.Now().After(deadline) {
-			return "", domain.Errorf(domain.Expired, "frozen by %s for more than %s: %s", f.By, queueWait, f.Reason)
+			return domain.Errorf(domain.Expired, "frozen by %s for more than %s: %s", f.By, queueWait, f.Reason)
 		}
 		select {
 		case <-time.After(freezeEvery):
 		case <-ctx.Done():
-			return "", context.Cause(ctx)
+			return context.Cause(ctx)
 		}
 	}
 }

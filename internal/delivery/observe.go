@@ -5,7 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/belay-cd/belay/internal/config"
 	"github.com/belay-cd/belay/internal/domain"
 	"github.com/belay-cd/belay/internal/guard"
 	"github.com/belay-cd/belay/internal/journal"
@@ -53,7 +52,7 @@ func showStep(d *domain.Delivery, plan rollout.Plan, index int, p rollout.Progre
 			continue
 		}
 		rec := &row.Steps[within]
-		rec.State, rec.Message = p.State, p.Message
+		rec.State, rec.Message, rec.Verdict = p.State, p.Message, p.Verdict
 		at := p.At
 		if p.State == domain.Running {
 			rec.Started = &at
@@ -119,37 +118,11 @@ func stepData(s rollout.Step, p rollout.Progress) map[string]any {
 	if p.Message != "" {
 		data["message"] = p.Message
 	}
+	if p.Verdict != "" {
+		data["verdict"], data["sentence"] = p.Verdict, rollout.Percent(s.Weight)+" for "+domain.Span(s.Hold)+": "+p.Message
+	}
 	return data
 }
-
-// Watch guards a rollout with the limits that were fixed when its delivery began.
-func (s *Service) Watch(ctx context.Context, roll *rollout.Rollout, w rollout.Watch) (rollout.Finding, error) {
-	r := s.owner(roll)
-	samples, stop := s.ports.Measurements.Samples(ctx, roll, r.file)
-	defer stop()
-	watcher := guard.Watcher{Limits: r.settings.Guard, Samples: samples, Held: func(v guard.Verdict) {
-		s.held(ctx, roll, v, w.From.Add(w.Hold+config.StepSlack))
-	}}
-	from := w.From
-	if roll.Record.Shifted != nil && roll.Record.Shifted.Before(from) && w.Hold == 0 {
-		from = *roll.Record.Shifted
-	}
-	_, err := watcher.Watch(ctx, from, w.Hold)
-	var breach *guard.Breach
-	if !errors.As(err, &breach) {
-		return rollout.Finding{}, err
-	}
-	// What the verdict rests on is kept, so that it can be told and checked again. The flip does not wait for it.
-	rec := roll.View() // the rollback changes the record meanwhile
-	r.keeping.Go(func() { s.keepBreach(context.WithoutCancel(ctx), rec, r, breach) })
-	return rollout.Finding{}, breach
-}
-
-// Raise waits until next may get more traffic.
-func (s *Service) Raise(ctx context.Context, roll *rollout.Rollout, weight int) error { return nil }
-
-// proofWait bounds the ladder of low traffic: flows first, then somebody's word.
-const proofWait = 4*time.Hour + 10*time.Minute
 
 // held shows a hold, until when it may last, and that it is over.
 func (s *Service) held(ctx context.Context, roll *rollout.Rollout, v guard.Verdict, deadline time.Time) {
@@ -237,13 +210,17 @@ func (s *Service) Lowered(_ context.Context, roll *rollout.Rollout, _ time.Durat
 
 // RolledBack tells the end of a rollback.
 func (s *Service) RolledBack(ctx context.Context, roll *rollout.Rollout, b *rollout.RolledBack) {
+	kind := "rollout.rolled_back"
+	if roll.Record.By == rehearser {
+		kind = "rollout.rehearsed"
+	}
 	data := map[string]any{"sentence": b.Error(), "took": b.Moved.Seconds(), "left": b.Left, "weight": 0}
 	if b.Left {
 		delete(data, "weight")
 	} else if roll.Stable != nil {
 		data["to"] = roll.Stable.Commit
 	}
-	s.emit(ctx, domain.Event{Type: "rollout.rolled_back", App: roll.Record.App, Delivery: roll.Record.Delivery,
+	s.emit(ctx, domain.Event{Type: kind, App: roll.Record.App, Delivery: roll.Record.Delivery,
 		Environment: roll.Record.Environment, By: roll.Record.By, Data: data})
 	r := s.owner(roll)
 	if r == nil {

@@ -14,9 +14,6 @@ import (
 	"github.com/belay-cd/belay/internal/rollout"
 )
 
-// baseline is how far back "before" looks.
-const baseline = 15 * time.Minute
-
 func judge(d decision) guard.Verdict { return guard.Judge(d.Limits, d.History) }
 
 func configHash(f *config.File, env domain.Environment) string {
@@ -54,6 +51,17 @@ func (r *run) served(env domain.Environment) string {
 	return fmt.Sprintf("%s of %s requests failed", thousands(unserved), thousands(requests))
 }
 
+// weights lists what next got, in order: 5 %, 50 %, 95 %.
+func (r *run) weights(env domain.Environment) string {
+	var list []string
+	for _, s := range r.rolloutIn(env).Plan {
+		if s.Verb == rollout.Shift && s.Stage == domain.DeployProduction {
+			list = append(list, rollout.Percent(s.Weight))
+		}
+	}
+	return strings.Join(list, ", ")
+}
+
 func (r *run) checkSummary(stage domain.Stage) string {
 	passed, total, open := 0, 0, 0
 	d := r.snapshot()
@@ -86,24 +94,32 @@ func (r *run) monitored() string {
 	if roll == nil || roll.Record.Shifted == nil {
 		return ""
 	}
-	now := r.s.ports.Measurements.Figures(r.d.App, domain.Production, roll.Next.ID, *roll.Record.Shifted, time.Now())
+	now := r.s.ports.Measurements.Figures(r.d.App, domain.Production, roll.Next.ID, domain.Period{From: *roll.Record.Shifted, To: time.Now()})
 	if now == nil {
 		return "no requests to compare"
 	}
 	text := fmt.Sprintf("errors %s · p95 %.0f ms", rate(now.ErrorRate), now.P95*1000)
-	if before := r.s.before(roll); before != nil {
+	if before := baselineOf(roll.Record); before != nil {
 		text = fmt.Sprintf("errors %s (%s before) · p95 %.0f ms (%.0f before)", rate(now.ErrorRate), rate(before.ErrorRate), now.P95*1000, before.P95*1000)
 	}
 	return text
 }
 
-// before returns stable's figures before a rollout; nil when there were none.
-func (s *Service) before(roll *rollout.Rollout) *domain.Figures {
-	if roll.Stable == nil {
-		return nil
+// beforeThat returns the figures of before a release: the baseline of the rollout that brought it.
+func (s *Service) beforeThat(ctx context.Context, rel domain.Release) (*domain.Figures, error) {
+	if rel.Delivery == 0 {
+		return nil, nil
 	}
-	rec := roll.Record
-	return s.ports.Measurements.Figures(rec.App, rec.Environment, roll.Stable.ID, rec.Started.Add(-baseline), rec.Started)
+	past, err := s.ports.Store.RolloutsOf(ctx, rel.App, rel.Delivery)
+	if err != nil {
+		return nil, err
+	}
+	for _, rec := range past {
+		if rec.Next == rel.ID && rec.Environment == rel.Environment {
+			return baselineOf(rec), nil
+		}
+	}
+	return nil, nil
 }
 
 // outcome is computed from what was observed.
@@ -172,7 +188,7 @@ func (s *Service) because(roll *rollout.Rollout, t domain.Traffic, unserved int6
 		return unserved
 	}
 	base := 0.0
-	switch before := s.before(roll); {
+	switch before := baselineOf(roll.Record); {
 	case t.Stable != nil && t.Stable.Requests >= t.Next.Requests:
 		base = float64(t.Stable.Errors) / float64(t.Stable.Requests)
 	case before != nil:

@@ -30,6 +30,7 @@ type Store interface {
 	OpenRollout(ctx context.Context, r domain.RolloutRecord) (domain.RolloutRecord, error)
 	SaveRollout(ctx context.Context, r domain.RolloutRecord) error
 	FinishRollout(ctx context.Context, r domain.RolloutRecord, s domain.Slot) error
+	SaveSlot(ctx context.Context, s domain.Slot) error
 	Rollout(ctx context.Context, id string) (domain.RolloutRecord, error)
 	OpenRollouts(ctx context.Context) ([]domain.RolloutRecord, error)
 	RolloutsOf(ctx context.Context, app string, delivery int) ([]domain.RolloutRecord, error)
@@ -171,8 +172,8 @@ type Measurements interface {
 	Traffic(r *rollout.Rollout) domain.Traffic
 	// Served sums up an environment's requests, and of them those that the proxy itself had to fail, since from.
 	Served(app string, env domain.Environment, from time.Time) (requests, unserved int64)
-	// Figures are the rates of a release in a span; nil when there were no requests.
-	Figures(app string, env domain.Environment, release string, from, to time.Time) *domain.Figures
+	// Figures are the rates of a release over disjoint spans; nil when there were no requests.
+	Figures(app string, env domain.Environment, release string, over ...domain.Period) *domain.Figures
 }
 
 // Runner gives the delivery what it needs of the running instances.

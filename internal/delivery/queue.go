@@ -14,7 +14,8 @@ import (
 const queueWait = 24 * time.Hour
 
 // queue lets one delivery at a time into each place of its kind: an app's environment, or the machine's build place. Its
-// order is that of arrival. Where newest is set, an older one that waits gives way to a newer one of its app.
+// order is that of arrival, but an urgent one goes before those that are not. Where newest is set, an older one that waits
+// gives way to a newer one of its app; an urgent one gives way only to an urgent one.
 type queue struct {
 	newest bool
 	key    func(*run) string
@@ -82,7 +83,7 @@ func (q *queue) join(r *run, wait bool) (*waiter, *run) {
 	}
 	w := &waiter{run: r, ready: make(chan struct{}), gone: make(chan int, 1)}
 	if wait {
-		p.waiting = append(p.waiting, w)
+		p.waiting = slices.Insert(p.waiting, p.turn(r), w)
 	}
 	if wait && q.newest {
 		p.giveWay()
@@ -90,19 +91,61 @@ func (q *queue) join(r *run, wait bool) (*waiter, *run) {
 	return w, p.holder
 }
 
+// turn is the place in the line of one that joins it.
+func (p *place) turn(r *run) int {
+	if r.d.Urgent == "" {
+		return len(p.waiting)
+	}
+	for i, w := range p.waiting {
+		if w.run.d.Urgent == "" {
+			return i
+		}
+	}
+	return len(p.waiting)
+}
+
 // giveWay ends the wait of each run that is older than one that waits or holds the place.
 func (p *place) giveWay() {
 	newest := p.holder.d.Number
+	urgent := 0
 	for _, w := range p.waiting {
 		newest = max(newest, w.run.d.Number)
+		if w.run.d.Urgent != "" {
+			urgent = max(urgent, w.run.d.Number)
+		}
 	}
 	p.waiting = slices.DeleteFunc(p.waiting, func(w *waiter) bool {
-		if w.run.d.Number == newest {
+		newer := newest
+		if w.run.d.Urgent != "" {
+			newer = urgent
+		}
+		if w.run.d.Number >= newer {
 			return false
 		}
-		w.gone <- newest
+		w.gone <- newer
 		return true
 	})
+}
+
+// next returns the number of the delivery that waits for the place of r; 0 when none does.
+func (q *queue) next(r *run) int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	p := q.places[q.key(r)]
+	if p == nil || p.holder != r || len(p.waiting) == 0 {
+		return 0
+	}
+	return p.waiting[0].run.d.Number
+}
+
+// holder returns who has the place that r wants; nil when it is free.
+func (q *queue) holder(r *run) *run {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if p := q.places[q.key(r)]; p != nil && p.holder != r {
+		return p.holder
+	}
+	return nil
 }
 
 // free gives the place to the next in line.

@@ -72,7 +72,7 @@ func (s *Service) warm(ctx context.Context, q RollbackRequest, r *run, roll *rol
 	timeout := time.NewTimer(rollbackAnswer)
 	defer timeout.Stop()
 	select {
-	case <-r.lowered[q.Environment]:
+	case <-r.loweredIn(q.Environment):
 	case <-roll.Over():
 		if roll.View().Record.State == domain.RolloutDone {
 			return domain.RollbackResult{}, errSettled
@@ -89,6 +89,13 @@ func (s *Service) warm(ctx context.Context, q RollbackRequest, r *run, roll *rol
 	}
 	s.observeLast(ctx, q, roll.Next.ID, &res)
 	return res, nil
+}
+
+// loweredIn is closed when a rollback of the open rollout has moved the traffic.
+func (r *run) loweredIn(env domain.Environment) <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.lowered[env]
 }
 
 // observeLast adds what the data plane saw of the release that left.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sort"
 	"time"
 
@@ -21,15 +22,28 @@ func (r *run) rollout(ctx context.Context, env domain.Environment) (*rollout.Rol
 	if known != nil {
 		return known, nil
 	}
-	next, err := journal.Do(ctx, r.journal(), string(env)+" release", func(ctx context.Context) (string, error) {
-		return r.makeRelease(ctx, env)
-	})
+	next, err := r.nextRelease(ctx, env)
 	if err != nil {
 		return nil, err
 	}
-	// From here on a cancel does not cut in: a rollout that is stored must be known to whoever takes it back.
-	id, err := journal.Do(r.life, r.journal(), string(env)+" rollout", func(ctx context.Context) (string, error) {
-		return r.open(ctx, env, next)
+	return r.openOnce(string(env)+" rollout", env, next, rollout.New)
+}
+
+// nextRelease returns the id of the delivery's release in an environment: made once.
+func (r *run) nextRelease(ctx context.Context, env domain.Environment) (string, error) {
+	return journal.Do(ctx, r.journal(), string(env)+" release", func(ctx context.Context) (string, error) {
+		return r.makeRelease(ctx, env)
+	})
+}
+
+// planner makes the plan of a rollout.
+type planner func(rollout.Fleet, rollout.Settings) rollout.Plan
+
+// openOnce opens the rollout of a name once, and takes it for the environment's from then on. A cancel does not cut in: a
+// rollout that is stored must be known to whoever takes it back.
+func (r *run) openOnce(name string, env domain.Environment, next string, plan planner) (*rollout.Rollout, error) {
+	id, err := journal.Do(r.life, r.journal(), name, func(ctx context.Context) (string, error) {
+		return r.open(ctx, env, next, plan)
 	})
 	if err != nil {
 		return nil, err
@@ -40,7 +54,10 @@ func (r *run) rollout(ctx context.Context, env domain.Environment) (*rollout.Rol
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.rollouts[env] = roll
+	if known := r.rollouts[env]; known != nil && known.Record.ID == roll.Record.ID {
+		return known, nil
+	}
+	r.rollouts[env], r.lowered[env] = roll, make(chan struct{})
 	return roll, nil
 }
 
@@ -79,12 +96,18 @@ func (r *run) makeRelease(ctx context.Context, env domain.Environment) (string, 
 	return rel.ID, r.s.ports.Store.SaveRelease(ctx, rel)
 }
 
+// splitRequest draws each request anew.
+const splitRequest = "request"
+
 // traffic copies how the data plane draws and measures a role.
 func traffic(w *domain.Workload, f *config.File) {
 	if w.Kind != domain.Web {
 		return
 	}
 	w.Split = string(f.Rollout.Split)
+	if f.Rollout.Strategy == config.Rolling {
+		w.Split = splitRequest // nobody can be kept on a side whose instances are replaced
+	}
 	if v := f.Rollout.Sticky; v != nil {
 		w.Sticky = &domain.Sticky{Cookie: string(v.Cookie), Header: string(v.Header)}
 	}
@@ -100,7 +123,10 @@ func traffic(w *domain.Workload, f *config.File) {
 }
 
 // open plans the rollout and stores it. One rollout at a time is open in an environment.
-func (r *run) open(ctx context.Context, env domain.Environment, next string) (string, error) {
+func (r *run) open(ctx context.Context, env domain.Environment, next string, plan planner) (string, error) {
+	if roll := r.rolloutIn(env); roll != nil && roll.Record.State == domain.RolloutOpen {
+		return roll.Record.ID, nil // an earlier life of the process opened it, and could not note it down
+	}
 	slot, err := r.s.ports.Store.Slot(ctx, r.d.App, env)
 	if err != nil {
 		return "", err
@@ -109,7 +135,11 @@ func (r *run) open(ctx context.Context, env domain.Environment, next string) (st
 		ID: domain.NewID("rol_"), App: r.d.App, Environment: env, Delivery: r.d.Number, Stable: slot.Stable, Next: next,
 		State: domain.RolloutOpen, Started: *now(),
 	}
-	if rec.Config, err = json.Marshal(r.settings); err != nil {
+	fixed := terms{Settings: r.settings}
+	if fixed.Baseline, err = r.s.baseline(ctx, rec); err != nil {
+		return "", err
+	}
+	if rec.Config, err = json.Marshal(fixed); err != nil {
 		return "", err
 	}
 	roll, err := r.s.dress(ctx, rec)
@@ -119,7 +149,7 @@ func (r *run) open(ctx context.Context, env domain.Environment, next string) (st
 	if err := r.s.ports.Runner.Capacity(ctx, roll.Next); err != nil {
 		return "", err
 	}
-	roll.Plan = rollout.New(roll.Fleet(), r.settings.plan(env))
+	roll.Plan = plan(roll.Fleet(), r.settings.plan(env))
 	if rec.Plan, err = json.Marshal(roll.Plan); err != nil {
 		return "", err
 	}
@@ -145,10 +175,17 @@ func (r *run) showPlan(ctx context.Context, p rollout.Plan) {
 					steps = append(steps, stepRecord(s))
 				}
 			}
-			if len(d.Stages[i].Steps) == 0 {
+			if len(steps) > 0 && !sameSteps(d.Stages[i].Steps, steps) {
 				d.Stages[i].Steps = steps
 			}
 		}
+	})
+}
+
+// sameSteps reports whether the rows show these steps already, however far they are.
+func sameSteps(shown, steps []domain.StepRecord) bool {
+	return slices.EqualFunc(shown, steps, func(a, b domain.StepRecord) bool {
+		return a.Verb == b.Verb && a.Release == b.Release && a.Instance == b.Instance && a.Hold == b.Hold
 	})
 }
 
@@ -210,12 +247,29 @@ func (s *Service) Settle(ctx context.Context, rec domain.RolloutRecord) error {
 		if rec.Delivery == 0 {
 			slot.Previous = "" // a way back: what it left is no release to go back to
 		}
+		if early, err := s.endedEarly(ctx, rec); err != nil {
+			return err
+		} else if !early {
+			slot.Done = rec.Next
+		}
 	}
 	if err := s.ports.Store.FinishRollout(ctx, rec, slot); err != nil {
 		return err
 	}
 	s.settled(rec)
 	return nil
+}
+
+// endedEarly reports whether a rollout became stable without having been watched to the end.
+func (s *Service) endedEarly(ctx context.Context, rec domain.RolloutRecord) (bool, error) {
+	if rec.Delivery == 0 {
+		return false, nil
+	}
+	r := s.find(rec.App, rec.Delivery)
+	if rec.Reason != "" || r == nil || rec.Environment != domain.Production {
+		return rec.Reason != "", nil
+	}
+	return r.recall(ctx, takenOverKey, &takenOver{})
 }
 
 // settled lets whoever asked for a way back after done know that the traffic has moved.

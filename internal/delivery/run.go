@@ -28,6 +28,7 @@ type run struct {
 	keeping  sync.WaitGroup // of decisions that are being stored
 
 	mu       sync.Mutex
+	asks     bool // somebody's word is waited for
 	d        record
 	rollouts map[domain.Environment]*rollout.Rollout
 	leases   map[domain.Environment]func()
@@ -66,6 +67,9 @@ func (r *run) begin() error {
 		err := r.reload(r.s.life)
 		if err == nil {
 			err = r.load(r.s.life)
+		}
+		if err == nil {
+			err = r.takeOver(r.s.life)
 		}
 		if err == nil {
 			err = r.s.wanted(r.s.life, r)
@@ -129,9 +133,13 @@ func (r *run) reload(ctx context.Context) error {
 			return err
 		}
 		r.mu.Lock()
-		r.rollouts[rec.Environment] = roll
+		r.rollouts[rec.Environment] = roll // the newest of an environment comes last
 		r.mu.Unlock()
-		r.showPlan(ctx, roll.Plan)
+	}
+	for _, env := range domain.Environments {
+		if roll := r.rolloutIn(env); roll != nil {
+			r.showPlan(ctx, roll.Plan)
+		}
 	}
 	return nil
 }
@@ -188,6 +196,24 @@ func (r *run) wait(ctx context.Context, reason, owner string, deadline time.Time
 		}
 	})
 	r.event(ctx, domain.Event{Type: "gate.waiting", Data: map[string]any{"reason": reason, "owner": owner, "deadline": deadline.UTC()}})
+}
+
+// ask says whether somebody's word is waited for; asking tells.
+func (r *run) ask(on bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.asks = on
+}
+
+func (r *run) asking() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.asks
+}
+
+// instant returns the time at which it was first asked for, also after a restart.
+func (r *run) instant(ctx context.Context, name string) (time.Time, error) {
+	return journal.Instant(ctx, r.journal(), name)
 }
 
 // goOn ends a wait.

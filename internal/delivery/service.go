@@ -29,6 +29,7 @@ type Ports struct {
 	Logs         StageLogs
 	Synthetic    Synthetic
 	Jobs         Jobs
+	Takeover     Takeover
 	Health       func(context.Context) (Health, error)
 }
 
@@ -226,10 +227,6 @@ func (s *Service) Ship(ctx context.Context, in Submission) (domain.Delivery, err
 	if !appName.MatchString(in.App) {
 		return domain.Delivery{}, domain.Errorf(domain.Invalid, "app %q: not a name", in.App).WithHint("[a-z][a-z0-9-]*, at most 40")
 	}
-	if in.From != "" {
-		return domain.Delivery{}, domain.Errorf(domain.Invalid, "--from: not in force yet: a running app is not taken over").
-			WithHint("ship without it; point your traffic at the proxy when the first delivery is done")
-	}
 	commit, err := s.ports.Source.Accept(ctx, in.App, in.Commit, in.Bundle)
 	if err != nil {
 		return domain.Delivery{}, err
@@ -253,6 +250,9 @@ func (s *Service) Ship(ctx context.Context, in Submission) (domain.Delivery, err
 	if err := s.taken(ctx, file); err != nil {
 		return domain.Delivery{}, err
 	}
+	if err := s.admitFrom(ctx, file, in.From); err != nil {
+		return domain.Delivery{}, err
+	}
 	if err := s.ports.Store.EnsureApp(ctx, in.App, commit.Repository+":"+in.Folder); err != nil {
 		return domain.Delivery{}, err
 	}
@@ -263,7 +263,7 @@ func (s *Service) Ship(ctx context.Context, in Submission) (domain.Delivery, err
 	}
 	d, created, err := s.ports.Store.CreateDelivery(ctx, domain.Delivery{
 		ID: id, App: in.App, Commit: commit.SHA, Subject: commit.Subject, Author: commit.Author, ShippedBy: in.By, Folder: in.Folder,
-		State: domain.Queued, Created: *now(), Stages: newStages(), Loosened: []string{},
+		State: domain.Queued, Created: *now(), Stages: newStages(), Loosened: []string{}, Urgent: in.Urgent, From: in.From,
 	}, in.Key)
 	if err != nil || !created {
 		return d, err
@@ -275,9 +275,21 @@ func (s *Service) Ship(ctx context.Context, in Submission) (domain.Delivery, err
 		return d, err
 	}
 	s.emit(ctx, domain.Event{Type: "delivery.started", App: d.App, Delivery: d.Number, By: in.By,
-		Data: map[string]any{"commit": d.Commit, "subject": d.Subject}})
+		Data: submissionData(d)})
 	s.launch(s.newRun(d))
 	return d, nil
+}
+
+// submissionData tells what was handed over.
+func submissionData(d domain.Delivery) map[string]any {
+	data := map[string]any{"commit": d.Commit, "subject": d.Subject}
+	if d.Urgent != "" {
+		data["urgent"] = d.Urgent
+	}
+	if d.From != "" {
+		data["from"] = d.From
+	}
+	return data
 }
 
 // emit stores an event. What cannot be stored is logged: an event is told, never waited for.

@@ -16,14 +16,14 @@ import (
 // settings are the limits that hold for one delivery, fixed when it begins: the stricter of its own file and the file of
 // the last delivery that was done. A commit does not judge itself.
 type settings struct {
-	Guard           guard.Limits  `json:"guard"`
-	VerifyErrorRate float64       `json:"verify_error_rate"`
-	VerifyLatency   float64       `json:"verify_latency"`
+	Guard           guard.Limits `json:"guard"`
+	VerifyErrorRate float64      `json:"verify_error_rate"`
+	VerifyLatency   float64      `json:"verify_latency"`
 	// Rollout is how production's plan is made; staging's holds are all StagingHold.
 	Rollout     rollout.Settings `json:"rollout"`
 	StagingHold time.Duration    `json:"staging_hold"`
 	Undecided   config.Undecided `json:"undecided"`
-	Loosened        []string      `json:"loosened"`
+	Loosened    []string         `json:"loosened"`
 }
 
 // crashLoop is how often an instance of next may end by itself before it is taken for broken.

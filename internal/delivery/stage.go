@@ -53,6 +53,12 @@ func (r *run) deliver(ctx context.Context) error {
 		err = r.stage(ctx, i)
 	}
 	err = r.takeBack(err)
+	if lerr := r.leaveNothing(); lerr != nil {
+		r.s.options.Log.Error("stop what an urgent delivery started", "delivery", r.d.Number, "error", lerr)
+	}
+	if err == nil {
+		err = r.gaveWay()
+	}
 	if r.s.life.Err() != nil {
 		return context.Cause(r.s.life)
 	}
@@ -232,16 +238,25 @@ func (r *run) deployStaging(ctx context.Context) (string, error) {
 }
 
 func (r *run) verifyStaging(ctx context.Context) (string, error) {
-	if err := r.advance(ctx, domain.Staging, domain.VerifyStaging); err != nil {
+	if err := r.rehearsed(ctx); err != nil {
 		return "", err
 	}
 	if err := r.liftHold(ctx); err != nil {
 		return "", err
 	}
-	return r.checkSummary(domain.VerifyStaging), r.s.ports.Builder.Attest(ctx, r.snapshot(), domain.VerifyStaging)
+	summary := r.checkSummary(domain.VerifyStaging)
+	if text := rehearsalText(r.snapshot().Rehearsal); text != "" {
+		summary += " · " + text
+	}
+	return summary, r.s.ports.Builder.Attest(ctx, r.snapshot(), domain.VerifyStaging)
 }
 
 func (r *run) deployProduction(ctx context.Context) (string, error) {
+	if r.d.Urgent != "" && r.rolloutIn(domain.Production) == nil {
+		if err := r.preempt(ctx); err != nil {
+			return "", err
+		}
+	}
 	if err := r.enter(ctx, domain.Production); err != nil {
 		return "", err
 	}
@@ -253,7 +268,7 @@ func (r *run) deployProduction(ctx context.Context) (string, error) {
 	if err := r.advance(ctx, domain.Production, domain.DeployProduction); err != nil {
 		return "", err
 	}
-	return r.served(domain.Production), nil
+	return r.weights(domain.Production) + " · " + r.served(domain.Production), nil
 }
 
 func (r *run) verifyProduction(ctx context.Context) (string, error) {
@@ -267,7 +282,11 @@ func (r *run) monitor(ctx context.Context) (string, error) {
 	if err := r.advance(ctx, domain.Production, domain.Monitor); err != nil {
 		return "", err
 	}
-	return r.monitored(), r.s.ports.Builder.Attest(ctx, r.snapshot(), domain.Monitor)
+	summary := r.monitored()
+	if why := r.gaveWay(); why != nil {
+		summary = why.Error() + " · " + summary
+	}
+	return summary, r.s.ports.Builder.Attest(ctx, r.snapshot(), domain.Monitor)
 }
 
 // advance runs the stage's slice of the environment's one stored plan.

@@ -81,9 +81,9 @@ func (s *Service) environment(ctx context.Context, app string, env domain.Enviro
 	}
 	e.Delivery, e.Since = rel.Delivery, &slot.Since
 	now := time.Now()
-	e.Now = s.ports.Measurements.Figures(app, env, rel.ID, now.Add(-figuresOver), now)
-	if slot.Previous != "" {
-		e.Before = s.ports.Measurements.Figures(app, env, slot.Previous, slot.Since.Add(-baseline), slot.Since)
+	e.Now = s.ports.Measurements.Figures(app, env, rel.ID, domain.Period{From: now.Add(-figuresOver), To: now})
+	if e.Before, err = s.beforeThat(ctx, *e.Release); err != nil {
+		return e, err
 	}
 	for _, w := range rel.Workloads {
 		for _, h := range w.Hosts {

@@ -16,3 +16,9 @@ func Span(d time.Duration) string {
 	}
 	return text
 }
+
+// Period is a span of time, From included.
+type Period struct {
+	From time.Time `json:"from"`
+	To   time.Time `json:"to"`
+}

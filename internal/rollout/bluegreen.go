@@ -16,11 +16,11 @@ func Return(f Fleet) Plan {
 	d := newDraft(f)
 	d.start(domain.Web, all)
 	d.check(d.deploy, false)
+	d.retire(domain.Singleton, all)
+	d.start(domain.Singleton, all)
 	d.shift(domain.WeightAll)
-	for _, kind := range []domain.RoleKind{domain.Worker, domain.Singleton} {
-		d.retire(kind, all)
-		d.start(kind, all)
-	}
+	d.retire(domain.Worker, all)
+	d.start(domain.Worker, all)
 	d.retire(domain.Web, all)
 	return d.plan
 }

@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"slices"
 	"time"
 
 	"github.com/belay-cd/belay/internal/domain"
@@ -110,7 +111,7 @@ func (f Fleet) alone() Fleet {
 		}
 	}
 	mark := func(roles []Role) []Role {
-		marked := append([]Role(nil), roles...)
+		marked := slices.Clone(roles) // no release stays none
 		for i := range marked {
 			if single[marked[i].Name] && marked[i].Kind == domain.Worker {
 				marked[i].Kind = domain.Singleton

@@ -117,6 +117,8 @@ type RolledBack struct {
 	Shifted bool          // next had traffic
 	Left    bool          // there was nothing to go back to: the traffic stays on next
 	Moved   time.Duration // from the decision to the data plane's acknowledgement
+
+	recorded bool // the decision is on the disk
 }
 
 func (b *RolledBack) Error() string { return b.Cause.Error() }
@@ -170,8 +172,16 @@ func (e *Engine) Advance(ctx context.Context, r *Rollout, stage domain.Stage) er
 			live = ctx
 		}
 		err := e.steps(live, r, i, end)
+		for settled && unrecorded(err) && ctx.Err() == nil {
+			pause(ctx)
+			err = e.steps(live, r, i, end)
+		}
 		if err == nil && end-1 == r.Plan.Settled() {
 			err = e.settle(ctx, r)
+			for err != nil && r.Record.State == domain.RolloutDone && ctx.Err() == nil {
+				pause(ctx)
+				err = e.settle(ctx, r)
+			}
 		}
 		switch {
 		case err == nil:
@@ -189,11 +199,17 @@ func (e *Engine) Advance(ctx context.Context, r *Rollout, stage domain.Stage) er
 	return left
 }
 
-// together returns the end of the steps from i on that are done at the same time: instances that retire one after the other
-// in the plan wait for nothing but themselves. Everything else is done in its turn.
+// unrecorded reports whether a step has no outcome because it could not be written down.
+func unrecorded(err error) bool {
+	var outcome *journal.Failure
+	return err != nil && !errors.As(err, &outcome)
+}
+
+// together returns the end of the steps from i on that are done at the same time: once next is stable, instances that retire
+// one after the other in the plan wait for nothing but themselves. Everything else is done in its turn.
 func (p Plan) together(i int) int {
 	end := i + 1
-	for p[i].Verb == Retire && end < len(p) && p[end].Verb == Retire && p[end].Stage == p[i].Stage {
+	for i > p.Settled() && p[i].Verb == Retire && end < len(p) && p[end].Verb == Retire && p[end].Stage == p[i].Stage {
 		end++
 	}
 	return end
@@ -221,7 +237,7 @@ func (e *Engine) steps(ctx context.Context, r *Rollout, i, end int) error {
 }
 
 // unfinishedRollback goes on with a rollback that a crash cut off. The data plane is asked before the journal: its latch
-// may be all that is left of the decision.
+// may be all that is left of the decision; where there is no route, the journal's record is. Neither may stay unanswered.
 func (e *Engine) unfinishedRollback(ctx context.Context, r *Rollout) error {
 	switch r.Record.State {
 	case domain.RolloutReverting, domain.RolloutRolledBack:
@@ -231,8 +247,20 @@ func (e *Engine) unfinishedRollback(ctx context.Context, r *Rollout) error {
 			return e.Revert(ctx, r, errors.New(r.Record.Reason))
 		}
 	case domain.RolloutOpen:
-		t, err := e.Router.State(ctx, r.Record.App, r.Record.Environment)
-		if err == nil && t.Latched && t.Rollout == r.Record.ID {
+		begun := false
+		err := e.insist(ctx, r, "ask whether a rollback had begun", func(ctx context.Context) error {
+			t, err := e.Router.State(ctx, r.Record.App, r.Record.Environment)
+			if err != nil {
+				return err
+			}
+			_, known, err := e.Journal.Lookup(ctx, r.Record.ID, causeRecord)
+			begun = known || t.Latched && t.Rollout == r.Record.ID
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if begun {
 			return e.Revert(ctx, r, r.wanted(errors.New("a rollback had begun before the restart")))
 		}
 	}
@@ -256,7 +284,11 @@ func (e *Engine) step(ctx context.Context, r *Rollout, i int) error {
 		e.Observer.Step(ctx, r, i, p)
 		within := e.within(s)
 		late := domain.Errorf(domain.Failed, "%s: not done within %s", s, domain.Span(within))
-		limited, cancel := context.WithDeadlineCause(ctx, began.Add(within), late)
+		from := began
+		if i > r.Plan.Settled() {
+			from = time.Now() // there is no way back: a restart begins anew
+		}
+		limited, cancel := context.WithDeadlineCause(ctx, from.Add(within), late)
 		defer cancel()
 		found, err := e.guarded(limited, r, i, began)
 		if err != nil && limited.Err() != nil {
@@ -307,7 +339,7 @@ func (e *Engine) guarded(ctx context.Context, r *Rollout, i int, began time.Time
 		return e.Guard.Watch(ctx, r, Watch{From: began, Hold: s.Hold, Proof: s.Proof})
 	}
 	if i > r.Plan.Settled() {
-		return Finding{}, insist(ctx, func() error { return e.effect(ctx, r, s) })
+		return Finding{}, again(ctx, func() error { return e.effect(ctx, r, s) })
 	}
 	if i <= r.Plan.FirstShift() {
 		return Finding{}, e.effect(ctx, r, s)
@@ -347,21 +379,6 @@ func contain(f func() error) (err error) {
 	return f()
 }
 
-// insist tries f again and again until it succeeds or ctx ends: where there is no way back, there is only the way on.
-func insist(ctx context.Context, f func() error) error {
-	for {
-		err := f()
-		if err == nil || ctx.Err() != nil {
-			return err
-		}
-		select {
-		case <-time.After(retryEvery):
-		case <-ctx.Done():
-			return fmt.Errorf("%w: %w", context.Cause(ctx), err)
-		}
-	}
-}
-
 // errOver ends the guard beside a step that is done.
 var errOver = errors.New("the step is over")
 
@@ -387,15 +404,9 @@ func (e *Engine) effect(ctx context.Context, r *Rollout, s Step) error {
 	}
 }
 
-// shift raises next. The record comes first, so that a crash in between is known to have given next traffic.
+// shift raises next as far as its healthy instances carry. The record comes before the data plane, so that a crash in
+// between is known to have given next traffic.
 func (e *Engine) shift(ctx context.Context, r *Rollout, weight int) error {
-	if r.Record.Shifted == nil {
-		now := time.Now().UTC()
-		r.change(func(rec *domain.RolloutRecord) { rec.Shifted = &now })
-		if err := e.Ledger.SaveRollout(ctx, r.Record); err != nil {
-			return err
-		}
-	}
 	up, err := e.observe(ctx, r, 0)
 	if err != nil {
 		return err
@@ -403,6 +414,13 @@ func (e *Engine) shift(ctx context.Context, r *Rollout, weight int) error {
 	if short := cannotCarry(RolesOf(&r.Next), up.Next); domain.WeightAll-short < weight {
 		return domain.Errorf(domain.Failed, "next has healthy instances for %s of the traffic, %s was planned",
 			Percent(domain.WeightAll-short), Percent(weight))
+	}
+	if r.Record.Shifted == nil {
+		now := time.Now().UTC()
+		r.change(func(rec *domain.RolloutRecord) { rec.Shifted = &now })
+		if err := e.Ledger.SaveRollout(ctx, r.Record); err != nil {
+			return err
+		}
 	}
 	return e.Router.Split(ctx, r.split(weight, false))
 }
@@ -412,74 +430,39 @@ func (e *Engine) retire(ctx context.Context, r *Rollout, s Step) error {
 	inst, within := r.instance(s), e.Limits.RollbackDrain
 	if s.Side == domain.Stable {
 		within = inst.Workload.Drain
+		if err := e.spare(ctx, r, s); err != nil {
+			return err
+		}
 	}
 	if err := e.Router.Drain(ctx, inst.InstanceID, within); err != nil {
 		return err
 	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	return e.Driver.Stop(ctx, inst.InstanceID)
 }
 
-// settle makes next stable: the point of no return. The record comes first, then the data plane. From the record on nobody
-// interrupts it, and it is done to its end.
-func (e *Engine) settle(ctx context.Context, r *Rollout) error {
-	run := journal.Run{Store: e.Journal, ID: r.Record.ID}
-	return journal.Exec(ctx, run, "settle", func(ctx context.Context) error {
-		if r.Record.State != domain.RolloutDone {
-			now := time.Now().UTC()
-			rec := r.Record
-			rec.State, rec.Ended = domain.RolloutDone, &now
-			if err := e.Ledger.Settle(ctx, rec); err != nil {
-				return err
-			}
-			r.change(func(old *domain.RolloutRecord) { *old = rec })
-		}
-		alone := Split{App: r.Record.App, Environment: r.Record.Environment, Stable: &r.Next}
-		return insist(ctx, func() error { return e.Router.Split(ctx, alone) })
-	})
-}
-
-func (r *Rollout) split(weight int, latched bool) Split {
-	return Split{App: r.Record.App, Environment: r.Record.Environment, Rollout: r.Record.ID, Weight: weight,
-		Latched: latched, Stable: r.Stable, Next: &r.Next}
-}
-
-func (r *Rollout) release(side domain.Side) *domain.Release {
-	if side == domain.Stable {
-		return r.Stable
+// spare refuses to retire an instance of stable while the others cannot carry what stable still gets.
+func (e *Engine) spare(ctx context.Context, r *Rollout, s Step) error {
+	t, err := e.Router.State(ctx, r.Record.App, r.Record.Environment)
+	if err != nil || t.Rollout != r.Record.ID || r.instance(s).Workload.Kind != domain.Web {
+		return err
 	}
-	return &r.Next
-}
-
-// instance describes the instance that a step is about. When memory runs out, next goes before stable, and staging before
-// production.
-func (r *Rollout) instance(s Step) domain.Instance {
-	rel := r.release(s.Side)
-	inst := InstanceOf(rel, s.Role, s.Index)
-	if s.Side == domain.Next && rel.Environment == domain.Production {
-		inst.OOMScoreAdj = nextOOMScore
+	up, err := e.observe(ctx, r, t.Weight)
+	if err != nil {
+		return err
 	}
-	return inst
-}
-
-// What the kernel takes first when memory runs out.
-const (
-	nextOOMScore    = 300
-	stagingOOMScore = 500
-)
-
-// InstanceOf describes one instance of a stable release.
-func InstanceOf(rel *domain.Release, role string, index int) domain.Instance {
-	inst := domain.Instance{
-		InstanceID: domain.InstanceID{App: rel.App, Environment: rel.Environment, Release: rel.ID, Role: role, Index: index},
-		Commit:     rel.Commit, Digest: rel.Digest, Fixed: rel.Fixed,
-	}
-	for _, w := range rel.Workloads {
-		if w.Role == role {
-			inst.Workload = w
+	delete(up.Stable, Slot{s.Role, s.Index})
+	var role []Role
+	for _, known := range RolesOf(r.Stable) {
+		if known.Name == s.Role {
+			role = append(role, known)
 		}
 	}
-	if rel.Environment == domain.Staging {
-		inst.OOMScoreAdj = stagingOOMScore
+	if left := domain.WeightAll - cannotCarry(role, up.Stable); left < domain.WeightAll-t.Weight {
+		return domain.Errorf(domain.Failed, "without %s stable has healthy instances for %s of the traffic, and gets %s", s.What(),
+			Percent(left), Percent(domain.WeightAll-t.Weight))
 	}
-	return inst
+	return nil
 }

@@ -225,38 +225,6 @@ func release(id string) *domain.Release {
 
 var productionStages = []domain.Stage{domain.DeployProduction, domain.VerifyProduction, domain.Monitor}
 
-// life runs the process once, until the rollout ends or the process is killed.
-func (w *world) life(t *testing.T, first bool) (err error) {
-	ctx, kill := context.WithCancelCause(t.Context())
-	w.kill = kill
-	defer kill(nil)
-	e := &Engine{Driver: w, Router: w, Guard: w, Gate: w, Checker: w, Ledger: w, Journal: w, Observer: w,
-		Limits: Limits{Step: 10 * time.Minute, Rollback: time.Minute, PageEvery: 5 * time.Minute, RollbackDrain: 5 * time.Second}}
-	r := &Rollout{Record: w.rollout, Stable: release("v1"), Next: *release("v2")}
-	if first {
-		r.Stable = nil
-	}
-	r.Plan = BlueGreen(r.Fleet(), Settings{Hold: time.Hour})
-	for _, stage := range productionStages {
-		if err = e.Advance(ctx, r, stage); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// deliver runs lives until the rollout ends.
-func (w *world) deliver(t *testing.T, first bool) (err error) {
-	for range 4 {
-		if err = w.life(t, first); !errors.Is(err, journal.ErrSuspended) {
-			return err
-		}
-		w.dead = false
-		time.Sleep(time.Minute) // downtime
-	}
-	return err
-}
-
 func newWorld(t *testing.T, first bool) *world {
 	d := &disk{records: map[string][]byte{}, running: map[string]map[Slot]bool{},
 		rollout: domain.RolloutRecord{ID: "rol_1", App: "shop", Environment: domain.Production, State: domain.RolloutOpen}}
@@ -265,85 +233,6 @@ func newWorld(t *testing.T, first bool) *world {
 		d.stable = "v1"
 	}
 	return &world{t: t, disk: d, seen: map[string]int{}}
-}
-
-// TestCrashEverywhere kills the process after every single effect, with and without a breach or a failing step, softly and
-// with the last write lost, and demands the same end as without the crash.
-func TestCrashEverywhere(t *testing.T) {
-	type trouble struct {
-		name    string
-		breach  time.Duration
-		failing Verb
-	}
-	for _, tr := range []trouble{{name: "good"}, {name: "breach early", breach: time.Second}, {name: "breach", breach: 30 * time.Minute},
-		{name: "breach at the end", breach: time.Hour}, {name: "start fails", failing: Start}, {name: "check fails", failing: Check}} {
-		for _, hard := range []bool{false, true} {
-			for crashAt := range 22 {
-				t.Run(fmt.Sprintf("%s/hard=%t/crash=%d", tr.name, hard, crashAt), func(t *testing.T) {
-					synctest.Test(t, func(t *testing.T) {
-						w := newWorld(t, false)
-						w.crashAt, w.hard, w.failing = crashAt, hard, tr.failing
-						if tr.breach > 0 {
-							w.breach = time.Now().Add(tr.breach)
-						}
-						err := w.deliver(t, false)
-						var back *RolledBack
-						good := tr.breach == 0 && tr.failing == ""
-						if good && (err != nil || w.stable != "v2" || len(w.running["v2"]) != 2 || len(w.running["v1"]) != 0 || w.rollout.State != domain.RolloutDone) {
-							t.Errorf("good: err=%v disk=%s", err, w.disk)
-						}
-						if !good && (!errors.As(err, &back) || w.stable != "v1" || len(w.running["v1"]) != 2 || len(w.running["v2"]) != 0 ||
-							w.traffic.Weight != 0 || w.rollout.State != domain.RolloutRolledBack) {
-							t.Errorf("bad: err=%v disk=%s", err, w.disk)
-						}
-						if w.pages != 0 {
-							t.Errorf("paged %d times", w.pages)
-						}
-					})
-				})
-			}
-		}
-	}
-}
-
-// TestFirstDelivery: there is nothing to go back to, so a breach leaves the traffic where it is.
-func TestFirstDelivery(t *testing.T) {
-	for _, breach := range []time.Duration{0, 30 * time.Minute} {
-		for _, crashAt := range []int{0, 1, 2, 3, 4, 5, 6} {
-			t.Run(fmt.Sprintf("breach=%s/crash=%d", breach, crashAt), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					w := newWorld(t, true)
-					w.crashAt = crashAt
-					if breach > 0 {
-						w.breach = time.Now().Add(breach)
-					}
-					err := w.deliver(t, true)
-					var back *RolledBack
-					if (breach > 0) != (errors.As(err, &back) && back.Left) {
-						t.Errorf("err=%v", err)
-					}
-					if w.stable != "v2" || len(w.running["v2"]) != 2 || w.rollout.State != domain.RolloutDone {
-						t.Errorf("disk=%s", w.disk)
-					}
-				})
-			})
-		}
-	}
-}
-
-// TestBakeSpansRestart: a restart must neither prolong nor shorten a bake.
-func TestBakeSpansRestart(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		began := time.Now()
-		w := newWorld(t, false)
-		time.AfterFunc(10*time.Minute, func() { synctest.Wait(); w.kill(journal.ErrSuspended) })
-		if err := w.deliver(t, false); err != nil {
-			t.Fatal(err)
-		}
-		if got := time.Since(began); got != time.Hour {
-			t.Errorf("the rollout took %s", got)
-		}
-	})
 }
 
 // TestInterrupt: a person may take it back at any moment up to the end of the hold.

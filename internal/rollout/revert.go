@@ -22,9 +22,11 @@ const retryEvery = time.Second
 func (e *Engine) Revert(ctx context.Context, r *Rollout, cause error) error {
 	began := time.Now()
 	result := &RolledBack{Shifted: r.Record.Shifted != nil, Left: r.Stable == nil && r.Record.Shifted != nil}
-	var lowerErr, recordErr error
+	var lowerErr error
 	if r.Record.Ended == nil && !result.Left {
-		if result.Moved, lowerErr = e.lower(ctx, r); lowerErr == nil {
+		var left int
+		if left, lowerErr = e.lower(ctx, r); lowerErr == nil && left == 0 {
+			result.Moved = time.Since(began)
 			e.Observer.Lowered(ctx, r, result.Moved)
 		}
 	}
@@ -33,7 +35,7 @@ func (e *Engine) Revert(ctx context.Context, r *Rollout, cause error) error {
 		r.change(func(rec *domain.RolloutRecord) {
 			rec.State, rec.Reason, rec.By = domain.RolloutReverting, result.Cause.Error(), askedBy(result.Cause)
 		})
-		recordErr = e.Ledger.SaveRollout(context.WithoutCancel(ctx), r.Record) // tried again by the final record below
+		result.recorded = e.Ledger.SaveRollout(context.WithoutCancel(ctx), r.Record) == nil // tried again before the end
 	}
 	nextPage := began.Add(e.Limits.Rollback)
 	for {
@@ -46,7 +48,7 @@ func (e *Engine) Revert(ctx context.Context, r *Rollout, cause error) error {
 		}
 		if now := time.Now(); now.After(nextPage) {
 			e.Observer.Page(ctx, r, fmt.Sprintf("the rollback is not done after %s: %s", now.Sub(began).Round(time.Second),
-				errors.Join(err, lowerErr, recordErr)))
+				errors.Join(err, lowerErr)))
 			nextPage = now.Add(e.Limits.PageEvery)
 		}
 		select {
@@ -59,10 +61,13 @@ func (e *Engine) Revert(ctx context.Context, r *Rollout, cause error) error {
 	return result
 }
 
+// causeRecord is the name under which the journal keeps why a rollout goes back.
+const causeRecord = "rollback"
+
 // recordCause stores why, once: it keeps its code and who asked through a restart. A shutdown does not keep it from the disk.
 func (e *Engine) recordCause(ctx context.Context, r *Rollout, cause error) error {
 	run, fresh := journal.Run{Store: e.Journal, ID: r.Record.ID}, false
-	err := journal.Exec(context.WithoutCancel(ctx), run, "rollback", func(context.Context) error { fresh = true; return cause })
+	err := journal.Exec(context.WithoutCancel(ctx), run, causeRecord, func(context.Context) error { fresh = true; return cause })
 	var known *journal.Failure
 	if !fresh && errors.As(err, &known) {
 		return known
@@ -79,28 +84,36 @@ func askedBy(cause error) string {
 	return ""
 }
 
-// lower takes from next at once what the healthy instances of stable can carry, and latches the rollout.
-func (e *Engine) lower(ctx context.Context, r *Rollout) (time.Duration, error) {
-	began := time.Now()
+// lower takes from next at once what the healthy instances of stable can carry, and latches the rollout. It returns what
+// next keeps until stable is whole again.
+func (e *Engine) lower(ctx context.Context, r *Rollout) (left int, err error) {
 	if r.Stable == nil {
 		return 0, nil
 	}
-	weight := domain.WeightAll
-	if t, err := e.Router.State(ctx, r.Record.App, r.Record.Environment); err == nil {
-		weight = t.Weight
-		if t.Rollout != r.Record.ID {
-			weight = 0
-		}
-	}
-	o, err := e.observe(ctx, r, weight)
+	ctx, cancel := context.WithTimeout(ctx, tryWithin)
+	defer cancel()
+	t, unknown := e.Router.State(ctx, r.Record.App, r.Record.Environment)
+	o, err := e.observe(ctx, r, r.carried(t))
 	if err != nil {
 		return 0, err
 	}
-	first := Rollback(r.Fleet(), o)[0]
-	if err := e.Router.Split(ctx, r.split(first.Weight, true)); err != nil {
-		return 0, err
+	if unknown != nil && cannotCarry(RolesOf(r.Stable), o.Stable) > 0 {
+		return 0, unknown // what next keeps is never guessed
 	}
-	return time.Since(began), nil
+	left = Rollback(r.Fleet(), o)[0].Weight
+	return left, e.Router.Split(ctx, r.split(left, true))
+}
+
+// carried is what next gets of a traffic. One that names next as stable was about to make it so.
+func (r *Rollout) carried(t Traffic) int {
+	switch {
+	case t.Rollout == r.Record.ID:
+		return t.Weight
+	case t.Rollout == "" && t.Stable == r.Next.ID:
+		return domain.WeightAll
+	default:
+		return 0
+	}
 }
 
 // revertOnce does whatever still has to be done. Each try computes the plan afresh.
@@ -121,44 +134,87 @@ func (e *Engine) revertOnce(ctx context.Context, r *Rollout, result *RolledBack,
 			return err
 		}
 	}
-	o, err := e.observe(ctx, r, traffic.Weight)
+	o, err := e.observe(ctx, r, r.carried(traffic))
 	if err != nil {
 		return err
 	}
-	var retiring errgroup.Group // traffic never waits on next; what must not run twice does
-	for _, s := range Rollback(r.Fleet(), o) {
-		switch inst := r.instance(s); {
-		case s.Verb == Retire:
-			retiring.Go(func() error { return contain(func() error { return e.retire(ctx, r, s) }) })
-		case s.Verb == Start:
-			if inst.Workload.Kind != domain.Web {
-				err = retiring.Wait()
-			}
-			if err == nil {
-				_, err = e.Driver.Start(ctx, inst)
-			}
-		case r.Stable != nil:
-			err = e.Router.Split(ctx, r.split(s.Weight, true))
-			if err == nil && s.Weight == 0 && result.Moved == 0 {
-				result.Moved = time.Since(began)
-				e.Observer.Lowered(ctx, r, result.Moved)
-			}
+	if err := e.goBack(ctx, r, Rollback(r.Fleet(), o), func() {
+		if result.Moved == 0 {
+			result.Moved = time.Since(began)
+			e.Observer.Lowered(ctx, r, result.Moved)
 		}
-		if err != nil {
-			return errors.Join(fmt.Errorf("%s: %w", s, err), retiring.Wait())
-		}
-	}
-	if err := retiring.Wait(); err != nil {
+	}); err != nil {
 		return err
 	}
-	return e.close(ctx, r)
+	return e.close(ctx, r, result)
 }
 
-// close takes next out of the data plane and stores the end. The slot keeps its stable release.
-func (e *Engine) close(ctx context.Context, r *Rollout) error {
+// goBack runs a rollback's plan. Traffic never waits on next: what retires does so beside the rest. What must not run twice
+// does wait: consumers of stable start when those of next are gone.
+func (e *Engine) goBack(ctx context.Context, r *Rollout, plan Plan, moved func()) error {
+	var leaving, rest errgroup.Group
+	err := func() error {
+		for n, s := range plan {
+			inst := r.instance(s)
+			consumer := s.Verb != Shift && inst.Workload.Kind != domain.Web
+			switch {
+			case s.Verb == Retire && consumer:
+				leaving.Go(func() error { return contain(func() error { return e.retire(ctx, r, s) }) })
+			case s.Verb == Retire:
+				rest.Go(func() error { return contain(func() error { return e.retire(ctx, r, s) }) })
+			case s.Verb == Start && consumer:
+				rest.Go(func() error {
+					err := leaving.Wait()
+					if err == nil {
+						_, err = e.Driver.Start(ctx, inst)
+					}
+					return err
+				})
+			case s.Verb == Start:
+				if _, err := e.Driver.Start(ctx, inst); err != nil {
+					return fmt.Errorf("%s: %w", s, err)
+				}
+			case r.Stable != nil:
+				if err := e.lowerTo(ctx, r, s.Weight, n == 0); err != nil {
+					return fmt.Errorf("%s: %w", s, err)
+				}
+				if s.Weight == 0 {
+					moved()
+				}
+			}
+		}
+		return nil
+	}()
+	return errors.Join(err, leaving.Wait(), rest.Wait())
+}
+
+// lowerTo lowers next to a weight, unless stable has lost instances since the plan was made: then it keeps what they cannot
+// carry, and the plan is made anew.
+func (e *Engine) lowerTo(ctx context.Context, r *Rollout, weight int, first bool) error {
+	if !first {
+		o, err := e.observe(ctx, r, 0)
+		if err != nil {
+			return err
+		}
+		if cannot := cannotCarry(RolesOf(r.Stable), o.Stable); cannot > weight {
+			return domain.Errorf(domain.Failed, "stable has healthy instances for %s only", Percent(domain.WeightAll-cannot))
+		}
+	}
+	return once(ctx, func(ctx context.Context) error { return e.Router.Split(ctx, r.split(weight, true)) })
+}
+
+// close takes next out of the data plane and stores the end. The slot keeps its stable release. The latch leaves the data
+// plane only when the decision is on the disk.
+func (e *Engine) close(ctx context.Context, r *Rollout, result *RolledBack) error {
+	if !result.recorded {
+		if err := e.Ledger.SaveRollout(ctx, r.Record); err != nil {
+			return err
+		}
+		result.recorded = true
+	}
 	if r.Stable != nil {
 		alone := Split{App: r.Record.App, Environment: r.Record.Environment, Stable: r.Stable}
-		if err := e.Router.Split(ctx, alone); err != nil {
+		if err := once(ctx, func(ctx context.Context) error { return e.Router.Split(ctx, alone) }); err != nil {
 			return err
 		}
 	}
@@ -184,7 +240,8 @@ func (e *Engine) leave(ctx context.Context, r *Rollout, result *RolledBack) erro
 		}
 		r.change(func(old *domain.RolloutRecord) { *old = rec })
 	}
-	return e.Router.Split(ctx, Split{App: r.Record.App, Environment: r.Record.Environment, Stable: &r.Next})
+	alone := Split{App: r.Record.App, Environment: r.Record.Environment, Stable: &r.Next}
+	return once(ctx, func(ctx context.Context) error { return e.Router.Split(ctx, alone) })
 }
 
 // observe lists what is up, by side.

@@ -21,6 +21,9 @@ type Slot struct {
 // next's consumers stop, what stable misses is started, each one taking its part of the traffic as it is healthy, and next
 // retires as far as it is no longer needed.
 func Rollback(f Fleet, o Observed) Plan {
+	if f.Stable == nil && o.Weight > 0 {
+		return nil // a first delivery keeps the traffic that it has
+	}
 	f = f.alone()
 	deploy, _, _ := stages(f.Environment)
 	b := &back{stage: deploy, fleet: f, gone: map[Slot]bool{}, observed: o, healthy: map[Slot]bool{}}
@@ -30,8 +33,9 @@ func Rollback(f Fleet, o Observed) Plan {
 	b.weight = min(o.Weight, cannotCarry(f.Stable, b.healthy))
 	b.shift()
 	b.retire(0, false)
-	b.restore(web)
+	b.retire(b.weight, true)
 	b.restore(other)
+	b.restore(web)
 	if b.weight > 0 {
 		b.weight = 0
 		b.shift()

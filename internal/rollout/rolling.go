@@ -28,7 +28,7 @@ func Rolling(f Fleet, s Settings) Plan {
 		d.retire(domain.Web, left)
 		d.retire(domain.Worker, left)
 		if i < rounds {
-			d.bake(d.deploy, s.Soak)
+			d.bake(d.deploy, s.Soak).Proof = d.deploy == domain.DeployProduction
 		}
 	}
 	d.check(d.verify, true)

@@ -84,6 +84,9 @@ func (r *Rollout) Interrupt(cause error) {
 	}
 }
 
+// Interrupted returns why somebody wanted the rollout back; nil when nobody did.
+func (r *Rollout) Interrupted() error { return r.wanted(nil) }
+
 // wanted returns why somebody interrupted the rollout, or otherwise.
 func (r *Rollout) wanted(otherwise error) error {
 	r.mu.Lock()

@@ -1,0 +1,111 @@
+package delivery
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"time"
+
+	"github.com/belay-cd/belay/internal/config"
+	"github.com/belay-cd/belay/internal/domain"
+)
+
+// terms are what a rollout is held to, fixed when it begins.
+type terms struct {
+	Settings settings `json:"settings"`
+	// Baseline is what stable served before; nil when it served nothing.
+	Baseline *domain.Figures `json:"baseline,omitempty"`
+}
+
+// baselineOf returns the stored baseline of a rollout; nil when there is none.
+func baselineOf(rec domain.RolloutRecord) *domain.Figures {
+	var t terms
+	if json.Unmarshal(rec.Config, &t) != nil {
+		return nil
+	}
+	return t.Baseline
+}
+
+// baseline is what stable served before a rollout, without the times in which this machine built or tested something.
+func (s *Service) baseline(ctx context.Context, rec domain.RolloutRecord) (*domain.Figures, error) {
+	if rec.Stable == "" {
+		return nil, nil
+	}
+	busy, err := s.building(ctx, rec.Started.Add(-config.BaselineReach), rec.Started)
+	if err != nil {
+		return nil, err
+	}
+	calm := calmBefore(rec.Started, busy, config.BaselineFor, config.BaselineReach)
+	if f := s.ports.Measurements.Figures(rec.App, rec.Environment, rec.Stable, calm...); f != nil {
+		return f, nil
+	}
+	// A machine that builds all the time has no calm: what there is counts.
+	return s.ports.Measurements.Figures(rec.App, rec.Environment, rec.Stable, domain.Period{From: rec.Started.Add(-config.BaselineFor), To: rec.Started}), nil
+}
+
+// building lists when any app was built or tested on this machine between from and to.
+func (s *Service) building(ctx context.Context, from, to time.Time) ([]domain.Period, error) {
+	apps, err := s.ports.Store.Apps(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var busy []domain.Period
+	for _, app := range apps {
+		list, err := s.ports.Store.Deliveries(ctx, app, buildingDepth)
+		if err != nil {
+			return nil, err
+		}
+		for _, d := range list {
+			for _, row := range d.Stages[:min(2, len(d.Stages))] {
+				if row.Started == nil || row.Started.After(to) || row.Ended != nil && row.Ended.Before(from) {
+					continue
+				}
+				p := domain.Period{From: *row.Started, To: to}
+				if row.Ended != nil {
+					p.To = *row.Ended
+				}
+				busy = append(busy, p)
+			}
+		}
+	}
+	return busy, nil
+}
+
+// buildingDepth is how many of an app's deliveries are looked at for times in which it was built.
+const buildingDepth = 20
+
+// calmBefore returns the last spans before at, want in all, that lie in no busy one, as far back as reach. The newest comes
+// first.
+func calmBefore(at time.Time, busy []domain.Period, want, reach time.Duration) []domain.Period {
+	busy = slices.Clone(busy)
+	slices.SortFunc(busy, func(a, b domain.Period) int { return b.To.Compare(a.To) })
+	var calm []domain.Period
+	limit, end := at.Add(-reach), at
+	take := func(from time.Time) {
+		if from.Before(limit) {
+			from = limit
+		}
+		if from.Before(end.Add(-want)) {
+			from = end.Add(-want)
+		}
+		if from.Before(end) {
+			calm = append(calm, domain.Period{From: from, To: end})
+			want -= end.Sub(from)
+		}
+	}
+	for _, b := range busy {
+		if want <= 0 {
+			return calm
+		}
+		if b.To.Before(end) {
+			take(b.To)
+		}
+		if b.From.Before(end) {
+			end = b.From
+		}
+	}
+	if want > 0 {
+		take(limit)
+	}
+	return calm
+}

@@ -1,0 +1,212 @@
+package delivery
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/belay-cd/belay/internal/config"
+	"github.com/belay-cd/belay/internal/domain"
+	"github.com/belay-cd/belay/internal/guard"
+	"github.com/belay-cd/belay/internal/rollout"
+)
+
+// ladder decides whether a hold that ends upwards may end although there was little traffic. Enough requests without harm
+// are enough. With fewer, the app's own flows are sent to next until there were enough of them. Where the file declares
+// none, somebody is asked, and when nobody answers in time the rollout goes back.
+type ladder struct {
+	s    *Service
+	run  *run
+	roll *rollout.Rollout
+	hold rollout.Watch
+
+	mu     sync.Mutex
+	sent   int   // rounds of flows that were answered well
+	none   bool  // the file declares no flows
+	failed error // a flow is red on next and not on stable
+	begun  bool
+	shown  string
+	asked  time.Time
+	work   sync.WaitGroup
+	stop   context.CancelFunc
+}
+
+// What guard.undecided may say beside the ladder.
+const (
+	undecidedPromote config.Undecided = "promote"
+	undecidedAsk     config.Undecided = "ask"
+	undecidedWait    config.Undecided = "wait"
+)
+
+// redFlow is the breach of a synthetic flow.
+type redFlow string
+
+func (f redFlow) Error() string { return string(f) }
+
+// AskedBy names the guard as the one who wants the rollback.
+func (redFlow) AskedBy() string { return "guard" }
+
+func (s *Service) newLadder(r *run, roll *rollout.Rollout, hold rollout.Watch) *ladder {
+	return &ladder{s: s, run: r, roll: roll, hold: hold, stop: func() {}}
+}
+
+// close ends the flows, and what was shown.
+func (l *ladder) close(ctx context.Context) {
+	l.stop()
+	l.work.Wait()
+	l.run.ask(false)
+	if l.shown != "" && ctx.Err() == nil {
+		l.run.goOn(ctx)
+	}
+}
+
+// enough is asked once a second when the hold is over and nothing is wrong.
+func (l *ladder) enough(ctx context.Context, report guard.Report) (bool, error) {
+	busy := report.Next.Requests >= config.LadderRequests
+	switch l.run.settings.Undecided {
+	case undecidedPromote:
+		return true, nil
+	case undecidedAsk:
+		return l.ask(ctx, fmt.Sprintf("%s had %s and nothing is proven", l.at(), requests(report.Next.Requests)))
+	case undecidedWait:
+		if !busy {
+			l.show(ctx, fmt.Sprintf("%s had %s of %d: it waits for more", l.at(), requests(report.Next.Requests), config.LadderRequests), "the visitors", l.deadline())
+		}
+		return busy, nil
+	}
+	if busy {
+		return true, nil
+	}
+	l.flow(ctx)
+	l.mu.Lock()
+	sent, none, failed := l.sent, l.none, l.failed
+	l.mu.Unlock()
+	switch {
+	case failed != nil:
+		return false, failed
+	case none:
+		return l.ask(ctx, fmt.Sprintf("%s had only %s, and the file declares no flows to send", l.at(), requests(report.Next.Requests)))
+	case sent >= config.LadderFlows:
+		return true, nil
+	}
+	l.show(ctx, fmt.Sprintf("%s had only %s: the app's own flows are sent to next, %d of %d", l.at(), requests(report.Next.Requests), sent,
+		config.LadderFlows), "belay", l.deadline())
+	return false, nil
+}
+
+func (l *ladder) at() string {
+	t, err := l.s.ports.Traffic.State(l.s.life, l.roll.Record.App, l.roll.Record.Environment)
+	if err != nil {
+		return "the step"
+	}
+	return rollout.Percent(t.Weight)
+}
+
+func requests(n int64) string { return plural(int(n), "request") }
+
+// deadline is when the step fails: its hold, and what the engine adds.
+func (l *ladder) deadline() time.Time {
+	return l.hold.From.Add(l.hold.Hold + proofWait + config.StepSlack)
+}
+
+// show tells what is waited for, each time that it changes.
+func (l *ladder) show(ctx context.Context, reason, owner string, deadline time.Time) {
+	if l.shown == reason {
+		return
+	}
+	l.shown = reason
+	l.run.wait(ctx, reason, owner, deadline)
+}
+
+// ask waits for somebody's word.
+func (l *ladder) ask(ctx context.Context, why string) (bool, error) {
+	if l.asked.IsZero() {
+		asked, err := l.run.instant(ctx, fmt.Sprintf("asked %d", l.hold.From.UnixNano()))
+		if err != nil {
+			return false, err
+		}
+		l.asked = asked
+		l.show(ctx, why+fmt.Sprintf(": may it go on? belay approve %d, or belay reject %d", l.run.d.Number, l.run.d.Number),
+			l.run.d.ShippedBy, l.asked.Add(config.AskExpire))
+		l.run.ask(true)
+	}
+	facts, err := l.s.ports.Store.Facts(ctx, l.run.d.App, l.run.d.Number)
+	if err != nil {
+		return false, err
+	}
+	for _, f := range facts {
+		if f.Kind == approveFact && !f.At.Before(l.asked) {
+			l.run.ask(false)
+			return true, nil
+		}
+	}
+	if time.Since(l.asked) > config.AskExpire {
+		l.run.ask(false)
+		return false, domain.Errorf(domain.Expired, "%s, and nobody said within %s that it may go on", why, domain.Span(config.AskExpire))
+	}
+	return false, nil
+}
+
+// flow sends the flows once a second, beside the guard.
+func (l *ladder) flow(ctx context.Context) {
+	if l.begun {
+		return
+	}
+	l.begun = true
+	ctx, l.stop = context.WithCancel(ctx)
+	job := CheckJob{File: criticalOnly(l.run.file), Rollout: l.roll, Traffic: true}
+	l.work.Go(func() {
+		second := time.NewTicker(config.LadderEvery)
+		defer second.Stop()
+		for l.round(ctx, job) {
+			select {
+			case <-second.C:
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+}
+
+// round sends each flow once. One that is red on stable too says nothing about next, and does not count.
+func (l *ladder) round(ctx context.Context, job CheckJob) (more bool) {
+	flows := l.s.ports.Synthetic.Flows(ctx, job)
+	if ctx.Err() != nil {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(flows) == 0 {
+		l.none = true
+		return false
+	}
+	for _, f := range flows {
+		switch {
+		case f.Failed && f.Shared:
+			return true
+		case f.Failed:
+			l.failed = redFlow(fmt.Sprintf("the flow %s failed twice on next: %s", f.Name, f.Message))
+			return false
+		}
+	}
+	l.sent++
+	return l.sent < config.LadderFlows
+}
+
+// criticalOnly leaves of a file's checks the critical ones, where there are any: they are what evidence is counted on.
+func criticalOnly(f *config.File) *config.File {
+	critical := map[string]*config.CheckSpec{}
+	for name, c := range f.Verify.Checks {
+		if c.Critical {
+			critical[name] = c
+		}
+	}
+	if len(critical) == 0 {
+		return f
+	}
+	only := *f
+	only.Verify.Checks = maps.Clone(critical)
+	return &only
+}

@@ -1,0 +1,64 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/belay-cd/belay/internal/config"
+	"github.com/belay-cd/belay/internal/domain"
+	"github.com/belay-cd/belay/internal/guard"
+	"github.com/belay-cd/belay/internal/rollout"
+)
+
+// proofWait bounds the ladder of low traffic: flows first, then somebody's word.
+const proofWait = config.AskExpire + 10*time.Minute
+
+// Watch guards a rollout with the limits that were fixed when its delivery began.
+func (s *Service) Watch(ctx context.Context, roll *rollout.Rollout, w rollout.Watch) (rollout.Finding, error) {
+	r := s.owner(roll)
+	samples, stop := s.ports.Measurements.Samples(ctx, roll, r.file)
+	defer stop()
+	steps := s.newLadder(r, roll, w)
+	defer steps.close(ctx)
+	quiet := &quiet{}
+	watcher := guard.Watcher{Limits: r.settings.Guard, Samples: samples, Held: func(v guard.Verdict) {
+		quiet.held(v.Kind == guard.Hold)
+		steps.shown = "" // a hold is shown instead
+		s.held(ctx, roll, v, w.From.Add(w.Hold+config.StepSlack))
+	}}
+	if w.Proof {
+		watcher.Enough = func(report guard.Report) (bool, error) { return steps.enough(ctx, report) }
+	}
+	from := w.From
+	if roll.Record.Shifted != nil && roll.Record.Shifted.Before(from) && w.Hold == 0 {
+		from = *roll.Record.Shifted
+	}
+	watched, give := s.giveWay(ctx, r, roll, w, samples, quiet)
+	defer give()
+	report, err := watcher.Watch(watched, from, w.Hold)
+	var breach *guard.Breach
+	switch {
+	case errors.As(err, &breach):
+		// What the verdict rests on is kept, so that it can be told and checked again. The flip does not wait for it.
+		rec := roll.View() // the rollback changes the record meanwhile
+		r.keeping.Go(func() { s.keepBreach(context.WithoutCancel(ctx), rec, r, breach) })
+		return rollout.Finding{}, breach
+	case errors.Is(err, errGivesWay) && ctx.Err() == nil:
+		report.From, report.To = from, time.Now()
+		report.Stable, report.Next, err = samples.Totals(ctx, from)
+	}
+	if err != nil {
+		return rollout.Finding{}, err
+	}
+	return rollout.Finding{Verdict: report.Verdict(), Sentence: report.Sentence()}, nil
+}
+
+// Raise waits until next may get more traffic: a freeze stops that, and never a rollback.
+func (s *Service) Raise(ctx context.Context, roll *rollout.Rollout, weight int) error {
+	if roll.Record.Delivery == 0 || roll.Record.Environment != domain.Production {
+		return nil
+	}
+	return s.owner(roll).thawed(ctx, fmt.Sprintf("the shift to %s", rollout.Percent(weight)), nil)
+}
