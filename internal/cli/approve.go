@@ -69,7 +69,7 @@ func (o answerOptions) approve(ctx context.Context, s *session, id string) error
 		return err
 	}
 	if !o.yes {
-		if sure, err := s.sure(d); err != nil || !sure {
+		if err := s.sure(ctx, d); err != nil {
 			return err
 		}
 	}
@@ -164,21 +164,29 @@ func waitsFor(d domain.Delivery) string {
 }
 
 // sure shows what is about to be approved and asks whether it is meant. Where nobody can be asked it is refused.
-func (s *session) sure(d domain.Delivery) (bool, error) {
+func (s *session) sure(ctx context.Context, d domain.Delivery) error {
 	if !s.asks() {
-		return false, usage("approve: there is no terminal to ask on: nothing was approved").WithHint("belay approve %d --yes", d.Number)
+		return usage("approve: there is no terminal to ask on: nothing was approved").WithHint("belay approve %d --yes", d.Number)
 	}
-	fmt.Fprint(s.stdio.Err, s.view().request(d))
-	fmt.Fprint(s.stdio.Err, "approve? [y/N] ")
-	answer, err := bufio.NewReader(s.stdio.In).ReadString('\n')
-	if err != nil && answer == "" {
-		return false, usage("nothing was approved: no answer")
+	fmt.Fprint(s.stdio.Err, s.view().request(d), "approve? [y/N] ")
+	answered := make(chan string, 1)
+	go func() {
+		answer, _ := bufio.NewReader(s.stdio.In).ReadString('\n') // what cannot be read is no yes
+		answered <- strings.ToLower(strings.TrimSpace(answer))
+	}()
+	select {
+	case a := <-answered:
+		if a == "y" || a == "yes" {
+			return nil
+		}
+	case <-ctx.Done():
+		fmt.Fprintln(s.stdio.Err)
 	}
-	if a := strings.ToLower(strings.TrimSpace(answer)); a != "y" && a != "yes" {
-		s.note("nothing was approved")
-		return false, exit(exitUsage)
+	s.note("nothing was approved")
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
-	return true, nil
+	return exit(exitUsage)
 }
 
 // asks reports whether there is somebody at a terminal who can answer.

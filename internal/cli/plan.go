@@ -50,7 +50,9 @@ func runPlan(ctx context.Context, s *session, ref string) error {
 	if err != nil {
 		return err
 	}
-	parsed, findings := config.Parse(config.FileName, file, serverBounds)
+	bounds := serverBounds
+	bounds.Folder = path.Clean(folder)
+	parsed, findings := config.Parse(config.FileName, file, bounds)
 	if parsed == nil || config.Failed(findings, false) {
 		return s.wrongFile(folder, findings)
 	}
