@@ -32,6 +32,7 @@ type Tape struct {
 	weight       int
 	window       time.Duration // as far back as the tape goes
 	drift        time.Duration
+	given        bool // somebody has the list of seconds
 }
 
 // Tape makes an empty tape.
@@ -62,6 +63,7 @@ func (t *Tape) Seconds(window time.Duration, since time.Time) []guard.Second {
 	}
 	t.seen = max(t.seen, t.at)
 	t.cut(window)
+	t.given = true
 	return t.seconds
 }
 
@@ -86,6 +88,9 @@ func (t *Tape) append(s stamp, stable, next *record) {
 	}
 	if c, ok := t.next.at(next, t.at); ok {
 		sec.Next, sec.Weight = c.side(next.names), c.weight
+	}
+	if n := len(t.seconds); n > 0 && sec.At.Before(t.seconds[n-1].At) {
+		sec.At = t.seconds[n-1].At // a little early: the order is worth more
 	}
 	t.weight = sec.Weight
 	t.seconds = append(t.seconds, sec)
@@ -112,13 +117,15 @@ const jumped = 2 * time.Second
 func (t *Tape) redate(s stamp) {
 	expected := t.last.at + max(1, s.n-t.last.n)*int64(time.Second)
 	if s.life != t.last.life {
-		expected = max(s.at, t.last.at+1) // how long the proxy was away only the wall clock knows
+		expected = max(s.at, t.last.at) // how long the proxy was away only the wall clock knows
 	}
 	jump := time.Duration(s.at - expected)
-	if s.life == t.last.life && jump.Abs() <= jumped || jump == 0 {
+	if jump.Abs() <= jumped {
 		return
 	}
-	t.seconds = slices.Clone(t.seconds) // whoever has the list keeps it
+	if t.given {
+		t.seconds, t.given = slices.Clone(t.seconds), false // whoever has the list keeps it as it is
+	}
 	for i := range t.seconds {
 		t.seconds[i].At = t.seconds[i].At.Add(jump)
 	}
