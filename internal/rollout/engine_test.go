@@ -257,35 +257,6 @@ func TestInterrupt(t *testing.T) {
 	})
 }
 
-// stuck is a world whose next never becomes healthy and never answers.
-type stuck struct{ *world }
-
-func (s stuck) Start(ctx context.Context, i domain.Instance) (domain.InstanceStatus, error) {
-	if i.Release == "v2" {
-		<-ctx.Done()
-		return domain.InstanceStatus{}, context.Cause(ctx)
-	}
-	return s.world.Start(ctx, i)
-}
-
-// Instances of next were never ready, and neither abort nor deadline did anything.
-func TestScar_argo_4128(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, false)
-		w.kill = func(error) {}
-		s := stuck{w}
-		e := &Engine{Driver: s, Router: w, Guard: w, Gate: w, Checker: w, Ledger: w, Journal: w, Observer: w, Limits: Limits{Step: 10 * time.Minute, Rollback: time.Minute}}
-		r := &Rollout{Record: w.rollout, Stable: release("v1"), Next: *release("v2")}
-		r.Plan = BlueGreen(r.Fleet(), Settings{Hold: time.Hour})
-		began := time.Now()
-		err := e.Advance(t.Context(), r, domain.DeployProduction)
-		var back *RolledBack
-		if !errors.As(err, &back) || back.Shifted || time.Since(began) != 10*time.Minute {
-			t.Errorf("err=%v after %s", err, time.Since(began))
-		}
-	})
-}
-
 // broken is a world whose data plane fails for a while.
 type broken struct {
 	*world

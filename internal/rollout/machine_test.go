@@ -40,6 +40,8 @@ type machine struct {
 	watched time.Time // end of the last bake
 	lowered time.Time // first split that went back
 	pages   int
+	told    *RolledBack
+	notes   []string // what was done, in order
 	lives   int
 	wrong   error
 }
@@ -108,6 +110,10 @@ func (m *machine) fail(format string, args ...any) {
 	if m.wrong == nil {
 		m.wrong = fmt.Errorf("after %s: "+format, append([]any{time.Since(m.began)}, args...)...)
 	}
+}
+
+func (m *machine) note(format string, args ...any) {
+	m.notes = append(m.notes, fmt.Sprintf(format, args...))
 }
 
 // in reports whether now is within a span of the course.

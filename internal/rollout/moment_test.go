@@ -92,26 +92,3 @@ func TestScar_kargo_3258(t *testing.T) {
 		}
 	})
 }
-
-// frail is a world whose next loses an instance between its start and its shift.
-type frail struct{ *world }
-
-func (f frail) Check(ctx context.Context, r *Rollout, traffic bool) error {
-	f.set(domain.InstanceID{Release: "v2", Role: "web", Index: 1}, false)
-	return f.world.Check(ctx, r, traffic)
-}
-
-// Traffic moved to a side without the capacity for it.
-func TestScar_argo_3941(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, false)
-		e := engineOf(w)
-		e.Checker = frail{w}
-		r := &Rollout{Record: w.rollout, Stable: release("v1"), Next: *release("v2")}
-		r.Plan = BlueGreen(r.Fleet(), Settings{Hold: time.Minute})
-		var back *RolledBack
-		if err := runAll(t.Context(), e, r); !errors.As(err, &back) || w.stable != "v1" || w.traffic.Weight != 0 {
-			t.Errorf("err=%v disk=%s", err, w.disk)
-		}
-	})
-}

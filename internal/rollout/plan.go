@@ -7,6 +7,7 @@ package rollout
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/belay-cd/belay/internal/domain"
@@ -149,6 +150,18 @@ type Settings struct {
 	Holdback int           `json:"holdback,omitempty"` // what stays on stable until the end of the hold, as a weight
 	Soak     time.Duration `json:"soak,omitempty"`     // between two instances of a rolling
 	Hold     time.Duration `json:"hold"`               // of the last bake: Monitor in production, the staging hold in staging
+}
+
+// String says it as people do: canary 5 %, 50 %, rest.
+func (s Settings) String() string {
+	if s.Strategy != StrategyCanary || len(s.Steps) == 0 {
+		return string(s.Strategy)
+	}
+	words := make([]string, 0, len(s.Steps)+1)
+	for _, step := range s.Steps {
+		words = append(words, Percent(step.Weight))
+	}
+	return string(s.Strategy) + " " + strings.Join(append(words, "rest"), ", ")
 }
 
 // Weight is one step of a canary.

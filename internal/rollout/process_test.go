@@ -71,13 +71,14 @@ func (p *process) Start(ctx context.Context, i domain.Instance) (domain.Instance
 	if pr == nil {
 		pr = &proc{inst: i}
 		p.procs[i.InstanceID] = pr
+		p.note("start %s/%s/%d", i.Release, i.Role, i.Index)
 		p.boot(pr)
 	}
 	p.mu.Unlock()
 	if err := p.op(ctx); err != nil {
 		return none, err
 	}
-	for late := time.Now().Add(startsIn); time.Now().Before(late); {
+	for late := time.Now().Add(startsIn); time.Now().Before(late) || p.course.starts.silent; {
 		p.mu.Lock()
 		state, known := pr.state, p.procs[i.InstanceID] == pr
 		p.mu.Unlock()
@@ -112,6 +113,10 @@ func (p *process) Stop(ctx context.Context, id domain.InstanceID) error {
 	if id.Release == "v1" && p.back {
 		p.fail("stable's %s/%d is stopped after a rollback began", id.Role, id.Index)
 	}
+	if pr.inst.Workload.Kind == domain.Web && !p.left[id] {
+		p.fail("%s/%s/%d is stopped and was not drained", id.Release, id.Role, id.Index)
+	}
+	p.note("stop %s/%s/%d", id.Release, id.Role, id.Index)
 	pr.state = domain.Stopping
 	p.mu.Unlock()
 	gone := make(chan struct{})
@@ -162,6 +167,7 @@ func (p *process) Split(ctx context.Context, s Split) error {
 		}
 	}
 	p.judgeSplit(s)
+	p.note("split %s", Percent(s.Weight))
 	p.asked = s
 	if s.Latched && !p.back {
 		p.back, p.lowered = true, time.Now()
@@ -208,6 +214,7 @@ func (p *process) Drain(ctx context.Context, id domain.InstanceID, within time.D
 		return err
 	}
 	p.judgeDrain(id)
+	p.note("drain %s/%s/%d", id.Release, id.Role, id.Index)
 	p.mu.Unlock()
 	if p.in(p.course.drains) {
 		select {
@@ -317,8 +324,13 @@ func (p *process) Step(_ context.Context, r *Rollout, i int, now Progress) {
 	}
 }
 
-func (p *process) Lowered(context.Context, *Rollout, time.Duration)  {}
-func (p *process) RolledBack(context.Context, *Rollout, *RolledBack) {}
+func (p *process) Lowered(context.Context, *Rollout, time.Duration) {}
+
+func (p *process) RolledBack(_ context.Context, _ *Rollout, b *RolledBack) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.told = b
+}
 func (p *process) Page(context.Context, *Rollout, string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -83,6 +83,7 @@ type failing struct {
 	span
 	release string
 	hangs   bool // instead of crashing
+	silent  bool // whoever starts one hears nothing until he stops asking
 }
 
 func someSpan(t *rapid.T, what string, longest int) span {
@@ -123,7 +124,7 @@ func courses(t *rapid.T) course {
 		r := rapid.SampledFrom(list).Draw(t, "role")
 		c.deaths = append(c.deaths, death{rapid.IntRange(1, 150).Draw(t, "at"), InstanceOf(releaseOf(rel, list), r.Name, rapid.IntRange(0, r.Instances-1).Draw(t, "index")).InstanceID})
 	}
-	c.starts = failing{someSpan(t, "starts", 120), rapid.SampledFrom([]string{"v1", "v2"}).Draw(t, "that of"), rapid.Bool().Draw(t, "hang")}
+	c.starts = failing{span: someSpan(t, "starts", 120), release: rapid.SampledFrom([]string{"v1", "v2"}).Draw(t, "that of"), hangs: rapid.Bool().Draw(t, "hang")}
 	c.blind, c.common, c.gate = someSpan(t, "blind", 100), someSpan(t, "common", 100), someSpan(t, "gate", 200)
 	c.splits, c.states = someSpan(t, "splits", 100), someSpan(t, "states", 100)
 	c.store, c.stops, c.drains = someSpan(t, "store", 100), someSpan(t, "stops", 100), someSpan(t, "drains", 100)

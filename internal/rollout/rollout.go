@@ -26,6 +26,16 @@ func (r *Rollout) Fleet() Fleet {
 	return Fleet{Environment: r.Record.Environment, Stable: RolesOf(r.Stable), Next: RolesOf(&r.Next)}
 }
 
+// Warm reports whether stable stays whole until next is stable: then a rollback moves the traffic at once.
+func (r *Rollout) Warm() bool {
+	for _, s := range r.Plan[:max(0, r.Plan.Settled())] {
+		if s.Verb == Retire && s.Side == domain.Stable && r.instance(s).Workload.Kind == domain.Web {
+			return false
+		}
+	}
+	return r.Stable != nil
+}
+
 // View returns a copy of the rollout as it is now, for whoever is not its engine.
 func (r *Rollout) View() *Rollout {
 	r.mu.Lock()
