@@ -1,6 +1,7 @@
 package process_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -9,13 +10,21 @@ import (
 	"github.com/belay-cd/belay/internal/driver/process"
 )
 
+// changes are those of the next 15 seconds.
+func (b *bench) changes() <-chan domain.InstanceStatus {
+	ctx, cancel := context.WithTimeout(b.t.Context(), 15*time.Second)
+	b.t.Cleanup(cancel)
+	return b.Changes(ctx)
+}
+
 // An instance that lives but no longer answers is started again, though it ignores TERM, and the one beside it goes on.
 func TestHungInstanceIsStartedAgain(t *testing.T) {
 	b := newBench(t, nil)
 	hangs, other := b.instance("rel_1", 0, "stubborn", 10*time.Second), b.instance("rel_1", 1, "good", 10*time.Second)
 	before, beside := b.start(hangs), b.start(other)
-	changes := b.Changes(t.Context())
+	changes := b.changes()
 	b.get(before, "/break")
+	ended := false
 	for c := range changes {
 		if c.InstanceID == hangs.InstanceID && c.State == domain.Crashed {
 			for _, want := range []string{"started again", "3 times", "503", "a lock is held"} {
@@ -23,8 +32,12 @@ func TestHungInstanceIsStartedAgain(t *testing.T) {
 					t.Errorf("%q is missing in %q", want, c.Message)
 				}
 			}
+			ended = true
 			break
 		}
+	}
+	if !ended {
+		t.Fatal("nobody ended it")
 	}
 	b.await("healed", func() bool { return b.status(hangs.InstanceID).State == domain.Healthy })
 	if after := b.status(hangs.InstanceID); after.Restarts != 1 || after.PID == before.PID {
@@ -65,7 +78,7 @@ func TestOneRestartAtATime(t *testing.T) {
 	for i := range 3 {
 		all = append(all, b.start(b.instance("rel_1", i, "good", 10*time.Second)))
 	}
-	changes := b.Changes(t.Context())
+	changes := b.changes()
 	b.get(all[0], "/break")
 	b.get(all[1], "/break")
 	away := map[int]bool{} // no process, or none that is healthy yet
@@ -84,6 +97,9 @@ func TestOneRestartAtATime(t *testing.T) {
 		if healed == 2 {
 			break
 		}
+	}
+	if healed != 2 {
+		t.Errorf("%d are healthy again, want 2", healed)
 	}
 	if s := b.status(all[2].InstanceID); s.Restarts != 0 {
 		t.Errorf("the healthy one: %+v", s)
