@@ -113,7 +113,9 @@ func TestSecretsAreNotShown(t *testing.T) {
 func TestPage(t *testing.T) {
 	r := start(t, nil)
 	status, page, header := r.local(t, "GET", "/", "")
-	for _, want := range []string{"shop", "production", sha[:7], "2 of 2", "monitor", "pending", "&lt;script&gt;"} {
+	for _, want := range []string{"shop", "production", sha[:7], "2 of 2", "monitor", "pending", "&lt;script&gt;",
+		"to <code>9be1f02</code>, warm, 0 ms in its rehearsal", "Job nightly in production", `<span class="bad">missed</span>: nobody was there`, "Urgent: it burns",
+		"http://127.0.0.1:3000 over as stable", "next has 5 %, watched until 14:31:00 UTC", "<td>4529</td><td>4</td>"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page lacks %q", want)
 		}

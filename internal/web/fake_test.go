@@ -91,7 +91,11 @@ func (f *fake) Status(_ context.Context, app string) (domain.AppStatus, error) {
 	release := domain.Release{ID: "rel_1", Commit: sha, Workloads: []domain.Workload{{Role: "web", Env: map[string]string{"KEY": "s3cr3t"}}}}
 	return domain.AppStatus{
 		App: app, Hold: &domain.Hold{Reason: "<script>alert(1)</script>", Bad: release},
-		Environments: []domain.EnvironmentStatus{{Name: domain.Production, Release: &release, Instances: domain.Instances{Healthy: 2, Wanted: 2}}},
+		Environments: []domain.EnvironmentStatus{{
+			Name: domain.Production, Release: &release, Instances: domain.Instances{Healthy: 2, Wanted: 2},
+			Rollback: domain.RollbackStatus{Possible: true, Commit: "9be1f02aaaa", Warm: true, Seconds: new(float64)},
+			Jobs:     []domain.JobStatus{{Role: "nightly", Last: &domain.JobRun{State: domain.JobMissed, Message: "nobody was there"}}},
+		}},
 	}, nil
 }
 
@@ -102,9 +106,18 @@ func (f *fake) Deliveries(_ context.Context, app string, limit int) ([]domain.De
 
 func (f *fake) Delivery(_ context.Context, app string, number int) (domain.Delivery, error) {
 	f.note("delivery %s %d", app, number)
+	weight, until := 0.05, time.Date(2026, 11, 23, 14, 31, 0, 0, time.UTC)
 	return domain.Delivery{
 		App: app, Number: 2, Commit: sha, State: domain.Running,
-		Stages: []domain.StageRecord{{Name: domain.Build, State: domain.DoneState}, {Name: domain.Monitor, State: domain.PendingStage}},
+		Urgent: "it burns", From: "http://127.0.0.1:3000",
+		Traffic: &domain.Traffic{Next: &domain.SideTraffic{Commit: sha, Requests: 4529, Errors: 4}},
+		Stages: []domain.StageRecord{
+			{Name: domain.Build, State: domain.DoneState},
+			{Name: domain.DeployProduction, State: domain.Running, Steps: []domain.StepRecord{
+				{Verb: "shift", Weight: &weight, State: domain.DoneState}, {Verb: "bake", State: domain.Running, Until: &until}, {Verb: "shift", State: domain.PendingStage},
+			}},
+			{Name: domain.Monitor, State: domain.PendingStage},
+		},
 	}, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	_ "embed"
 	"encoding/base64"
+	"fmt"
 	"html/template"
 	"net/http"
 	"strconv"
@@ -31,7 +32,30 @@ type appView struct {
 func newTemplate() *template.Template {
 	return template.Must(template.New("page").Funcs(template.FuncMap{
 		"short": domain.ShortCommit, "time": func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
+		"span": span, "progress": progress,
 	}).Parse(pageText))
+}
+
+// span writes seconds as people read them.
+func span(seconds *float64) string {
+	if *seconds < 1 {
+		return fmt.Sprintf("%.0f ms", *seconds*1000)
+	}
+	return fmt.Sprintf("%.1f s", *seconds)
+}
+
+// progress says where the traffic is in a stage that is not over, and until when it stays there.
+func progress(s domain.StageRecord) string {
+	var parts []string
+	for _, step := range s.Steps {
+		switch {
+		case step.Verb == "shift" && step.State == domain.DoneState && step.Weight != nil:
+			parts = []string{fmt.Sprintf("next has %.4g %%", *step.Weight*100)}
+		case step.Verb == "bake" && step.State == domain.Running && step.Until != nil:
+			parts = append(parts, "watched until "+step.Until.UTC().Format("15:04:05 UTC"))
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 // page shows people what runs where and how far the newest delivery is; at /APP/NUMBER it shows that one delivery. It needs
