@@ -232,7 +232,7 @@ func (s *Server) targets(ctx context.Context, app string, env domain.Environment
 	if err != nil {
 		return nil, err
 	}
-	wanted := map[string]bool{slot.Stable: true, slot.Previous: true}
+	wanted := map[string]bool{slot.Stable: true, slot.Previous: true, slot.Done: true}
 	open, err := s.store.OpenRollouts(ctx)
 	for _, r := range open {
 		if r.App == app && r.Environment == env {
@@ -240,4 +240,46 @@ func (s *Server) targets(ctx context.Context, app string, env domain.Environment
 		}
 	}
 	return wanted, err
+}
+
+// wanted lists the releases that may run: what slots own, and what the rollouts move that are not over with all that is left
+// to do.
+func (s *Server) wanted(ctx context.Context) (map[string]bool, error) {
+	slots, err := s.store.Slots(ctx)
+	if err != nil {
+		return nil, err
+	}
+	wanted := map[string]bool{}
+	apps := map[string]bool{}
+	for _, slot := range slots {
+		wanted[slot.Stable], apps[slot.App] = true, true
+	}
+	open, err := s.store.OpenRollouts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	active, err := s.store.ActiveDeliveries(ctx)
+	if err != nil {
+		return nil, err
+	}
+	deliveries := map[string][]int{}
+	for app := range apps {
+		deliveries[app] = []int{0} // ways back after done belong to none
+	}
+	for _, d := range active {
+		deliveries[d.App] = append(deliveries[d.App], d.Number)
+	}
+	for app, numbers := range deliveries {
+		for _, n := range numbers {
+			past, err := s.store.RolloutsOf(ctx, app, n)
+			if err != nil {
+				return nil, err
+			}
+			open = append(open, past...)
+		}
+	}
+	for _, r := range open {
+		wanted[r.Stable], wanted[r.Next] = true, true
+	}
+	return wanted, nil
 }

@@ -192,7 +192,29 @@ func (s *Server) openDriver(ctx context.Context) error {
 	}
 	s.runner = &runner{Driver: driver, data: s.o.Data, box: s.box, accounts: accounts}
 	s.later("instances", func(context.Context) error { return driver.Close() })
-	_, err = driver.Adopt(ctx)
+	if err := s.sweep(ctx); err != nil {
+		s.log.Error("stop what nobody wants to run any more", "error", err)
+	}
+	if _, err = driver.Adopt(ctx); err != nil {
+		s.log.Error("start again what runs here", "error", err)
+	}
+	if err := s.runner.external.load(ctx, s.store); err != nil {
+		return err
+	}
+	go s.runner.external.watch(s.work)
+	return nil
+}
+
+// sweep stops what a crash left of rollouts that are over, before it would be started again.
+func (s *Server) sweep(ctx context.Context) error {
+	wanted, err := s.wanted(ctx)
+	if err != nil {
+		return err
+	}
+	swept, err := s.runner.Sweep(ctx, wanted)
+	for _, id := range swept {
+		s.log.Warn("stopped: no slot and no rollout owns it", "instance", id.String())
+	}
 	return err
 }
 
@@ -255,7 +277,7 @@ func (s *Server) openDeliveries(ctx context.Context) error {
 	s.runner.releases = func(ctx context.Context, app string, env domain.Environment) ([]domain.Release, error) {
 		return s.store.Releases(ctx, app, env, loggedReleases)
 	}
-	m := &measurements{book: s.book, list: s.runner.List, router: s.router}
+	m := &measurements{book: s.book, list: s.runner.List, router: s.router, scrape: s.samples}
 	build := &builder{runner: s.runner, store: s.registry, secrets: resolve,
 		gate: &evidence.Gate{Key: key, Artifacts: attachments{s.registry}}}
 	if s.o.Listen != "" {
@@ -270,7 +292,7 @@ func (s *Server) openDeliveries(ctx context.Context) error {
 		Checks:       verify,
 		Synthetic:    &synthetic{checks: verify, health: s.proxy.Health},
 		Measurements: m, Runner: s.runner, Traffic: s.router, Logs: stageLogs{s.path("logs")}, Health: s.health,
-		Jobs: jobs,
+		Jobs: jobs, Takeover: s.runner,
 	}, delivery.Options{Log: s.log, Demo: s.o.Demo, URL: s.url})
 	s.later("deliveries", s.service.Stop)
 	if err := s.service.Start(ctx); err != nil {

@@ -158,9 +158,9 @@ func (s *Service) keepBreach(ctx context.Context, roll *rollout.Rollout, r *run,
 // Check runs the verifications of a step; one red one fails it.
 func (s *Service) Check(ctx context.Context, roll *rollout.Rollout, traffic bool) error {
 	r := s.owner(roll)
-	records, err := s.ports.Checks.Run(ctx, CheckJob{
-		File: r.file, Rollout: roll, Traffic: traffic, ErrorRate: r.settings.VerifyErrorRate, Latency: r.settings.VerifyLatency,
-	})
+	job := CheckJob{File: r.file, Rollout: roll, Traffic: traffic, ErrorRate: r.settings.VerifyErrorRate, Latency: r.settings.VerifyLatency,
+		Baseline: baselineOf(roll.Record)}
+	records, err := s.ports.Checks.Run(ctx, job)
 	r.update(ctx, func(d *domain.Delivery) {
 		for i := range d.Stages {
 			if d.Stages[i].Name == checkStage(roll.Record.Environment, traffic) {
@@ -175,6 +175,9 @@ func (s *Service) Check(ctx context.Context, roll *rollout.Rollout, traffic bool
 		if c.State == "failed" {
 			return domain.Errorf(domain.Failed, "check %s: %s", c.Name, c.Message)
 		}
+	}
+	if !traffic && r.file != nil {
+		s.ports.Synthetic.Warm(ctx, job)
 	}
 	return nil
 }
@@ -222,6 +225,9 @@ func (s *Service) RolledBack(ctx context.Context, roll *rollout.Rollout, b *roll
 	}
 	s.emit(ctx, domain.Event{Type: kind, App: roll.Record.App, Delivery: roll.Record.Delivery,
 		Environment: roll.Record.Environment, By: roll.Record.By, Data: data})
+	if err := s.ports.Jobs.End(context.WithoutCancel(ctx), roll.Record.App, roll.Record.Environment, roll.Next.ID); err != nil {
+		s.options.Log.Error("end the jobs of a release that was taken back", "release", roll.Next.ID, "error", err)
+	}
 	r := s.owner(roll)
 	if r == nil {
 		return

@@ -164,6 +164,13 @@ func (r *run) serves(ctx context.Context) (why, err error) {
 	if roll == nil || slot.Stable != roll.Next.ID {
 		return domain.Errorf(domain.Failed, "%s is not stable in production: %s is", r.d.short(), slot.Stable), nil
 	}
+	traffic, err := r.s.ports.Traffic.State(ctx, r.d.App, domain.Production)
+	if err != nil {
+		return nil, err
+	}
+	if traffic.Stable != "" && (traffic.Stable != roll.Next.ID || traffic.Rollout != "") {
+		return domain.Errorf(domain.Failed, "%s does not get all traffic of production: the data plane serves %s", r.d.short(), traffic.Stable), nil
+	}
 	return nil, nil
 }
 
@@ -247,12 +254,12 @@ func (r *run) checklist(d *domain.Delivery) []domain.CheckItem {
 		{Item: "tests passed", OK: stage(1), Detail: d.Stages[1].Summary},
 		{Item: "artifact immutable, tagged and signed", OK: d.Digest != "", Detail: d.Digest},
 		{Item: "staging exists and was verified", OK: stage(3), Detail: d.Stages[3].Summary},
-		{Item: "strategy chosen", OK: true, Detail: "blue-green"},
+		{Item: "strategy chosen", OK: true, Detail: r.settings.Rollout.String()},
 		{Item: "health probe answers", OK: probes},
 		{Item: "automated checks exist", OK: len(r.file.Verify.Checks) > 0, Detail: plural(len(r.file.Verify.Checks), "check") + " beside the built-in ones"},
 		{Item: "rollback triggers set", OK: true, Detail: fmt.Sprintf("errors > %s for %s, latency > %g times, %d failed probes",
 			rate(r.settings.Guard.ErrorRate), domain.Span(r.settings.Guard.ErrorFor), r.settings.Guard.Latency, r.settings.Guard.FailedProbes)},
-		{Item: "rollback rehearsed", OK: false, Detail: "not in force yet"},
+		{Item: "rollback rehearsed", OK: d.Rehearsal != nil, Detail: rehearsalText(d.Rehearsal)},
 		{Item: "on-call notified", OK: false, Detail: "not in force yet"},
 	}
 }

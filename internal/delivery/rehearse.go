@@ -49,7 +49,7 @@ func (r *run) rehearsed(ctx context.Context) error {
 	r.update(ctx, func(d *domain.Delivery) {
 		if d.Rehearsal != nil {
 			d.Rehearsal.Requests, d.Rehearsal.Failed = load.Requests, unserved
-			d.Rehearsal.Start = startSeconds(*d)
+			d.Rehearsal.Start = startSeconds(*d, domain.VerifyStaging)
 		}
 	})
 	if unserved > 0 {
@@ -129,11 +129,11 @@ func (r *run) takeStagingBack(ctx context.Context, roll *rollout.Rollout) (domai
 	return domain.Rehearsal{At: began.UTC(), Moved: back.Moved.Seconds(), Whole: time.Since(began).Seconds()}, nil
 }
 
-// startSeconds is how long the instances of Verify staging's plan took to start, one after the other.
-func startSeconds(d domain.Delivery) (seconds float64) {
+// startSeconds is how long the instances of a stage's plan took to start, one after the other.
+func startSeconds(d domain.Delivery, stage domain.Stage) (seconds float64) {
 	for _, row := range d.Stages {
 		for _, s := range row.Steps {
-			if row.Name == domain.VerifyStaging && s.Verb == string(rollout.Start) && s.Started != nil && s.Ended != nil {
+			if row.Name == stage && s.Verb == string(rollout.Start) && s.Started != nil && s.Ended != nil {
 				seconds += s.Ended.Sub(*s.Started).Seconds()
 			}
 		}

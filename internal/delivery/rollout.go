@@ -257,7 +257,25 @@ func (s *Service) Settle(ctx context.Context, rec domain.RolloutRecord) error {
 		return err
 	}
 	s.settled(rec)
+	s.spare(ctx, rec)
 	return nil
+}
+
+// spare lets the kernel take what is stable now as late as stable, no longer as early as next.
+func (s *Service) spare(ctx context.Context, rec domain.RolloutRecord) {
+	scores, ok := s.ports.Runner.(interface {
+		Rescore(ctx context.Context, rel domain.Release, score int) error
+	})
+	if !ok || rec.State != domain.RolloutDone || rec.Environment != domain.Production {
+		return
+	}
+	rel, err := s.ports.Store.Release(ctx, rec.Next)
+	if err == nil {
+		err = scores.Rescore(ctx, rel, 0)
+	}
+	if err != nil {
+		s.options.Log.Error("spare the stable release when memory runs out", "release", rec.Next, "error", err)
+	}
 }
 
 // endedEarly reports whether a rollout became stable without having been watched to the end.

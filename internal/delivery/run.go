@@ -108,7 +108,11 @@ func (r *run) load(ctx context.Context) error {
 		return err
 	}
 	r.settings, err = journal.Do(ctx, r.journal(), "settings", func(context.Context) (settings, error) {
-		return newSettings(r.file, last), nil
+		set := newSettings(r.file, last)
+		if r.d.Urgent != "" {
+			set = set.urgent()
+		}
+		return set, nil
 	})
 	if err != nil {
 		return err

@@ -50,6 +50,16 @@ func newSettings(own, last *config.File) settings {
 	}
 }
 
+// urgent shortens the holds of the steps; Monitor stays as long as it is.
+func (s settings) urgent() settings {
+	s.Rollout.Soak = min(s.Rollout.Soak, config.UrgentBake)
+	s.Rollout.Steps = slices.Clone(s.Rollout.Steps)
+	for i := range s.Rollout.Steps {
+		s.Rollout.Steps[i].Hold = min(s.Rollout.Steps[i].Hold, config.UrgentBake)
+	}
+	return s
+}
+
 // rolloutSettings are what the file says about the plan.
 func rolloutSettings(f *config.File) rollout.Settings {
 	s := rollout.Settings{

@@ -2,12 +2,10 @@ package delivery
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"strings"
 	"time"
 
-	"github.com/belay-cd/belay/internal/config"
 	"github.com/belay-cd/belay/internal/domain"
 	"github.com/belay-cd/belay/internal/rollout"
 )
@@ -82,7 +80,7 @@ func (s *Service) environment(ctx context.Context, app string, env domain.Enviro
 	e.Delivery, e.Since = rel.Delivery, &slot.Since
 	now := time.Now()
 	e.Now = s.ports.Measurements.Figures(app, env, rel.ID, domain.Period{From: now.Add(-figuresOver), To: now})
-	if e.Before, err = s.beforeThat(ctx, *e.Release); err != nil {
+	if e.Before, err = s.beforeThat(ctx, rel); err != nil {
 		return e, err
 	}
 	for _, w := range rel.Workloads {
@@ -90,7 +88,10 @@ func (s *Service) environment(ctx context.Context, app string, env domain.Enviro
 			e.Routes = append(e.Routes, h+strings.Join(w.Paths, ","))
 		}
 	}
-	e.Rollback, err = s.wayBack(ctx, slot)
+	if e.Rollback, err = s.wayBack(ctx, slot); err != nil {
+		return e, err
+	}
+	e.Jobs, err = s.ports.Jobs.Status(ctx, app, env)
 	rel.Workloads = nil // they hold values of secrets
 	e.Release = &rel
 	return e, err
@@ -99,14 +100,55 @@ func (s *Service) environment(ctx context.Context, app string, env domain.Enviro
 // wayBack says whether one can go back now, where to, and how fast.
 func (s *Service) wayBack(ctx context.Context, slot domain.Slot) (domain.RollbackStatus, error) {
 	target, warm := slot.Previous, false
-	if _, roll := s.openRollout(slot.App, slot.Environment); roll != nil && roll.Stable != nil {
-		target, warm = roll.Stable.ID, true
+	_, roll := s.openRollout(slot.App, slot.Environment)
+	if roll != nil && roll.Stable != nil {
+		target, warm = roll.Stable.ID, roll.Warm()
 	}
 	if target == "" {
 		return domain.RollbackStatus{Reason: "there is no release before this one"}, nil
 	}
 	rel, err := s.ports.Store.Release(ctx, target)
-	return domain.RollbackStatus{Possible: err == nil, To: target, Commit: rel.Commit, Warm: warm}, err
+	if err != nil {
+		return domain.RollbackStatus{}, err
+	}
+	st := domain.RollbackStatus{Possible: true, To: target, Commit: rel.Commit, Warm: warm}
+	if roll != nil {
+		st.Seconds, err = s.rehearsedSeconds(ctx, slot.App, roll.Record.Delivery)
+	} else {
+		st.Seconds, err = s.startedSeconds(ctx, rel)
+	}
+	return st, err
+}
+
+// rehearsedSeconds is how long the rollback of a delivery took in staging; nil when it was not rehearsed.
+func (s *Service) rehearsedSeconds(ctx context.Context, app string, number int) (*float64, error) {
+	if number == 0 {
+		return nil, nil
+	}
+	d, err := s.ports.Store.Delivery(ctx, app, number)
+	if err != nil || d.Rehearsal == nil || d.Rehearsal.None != "" {
+		return nil, err
+	}
+	return &d.Rehearsal.Moved, nil
+}
+
+// startedSeconds is how long the instances of a release took to start in its own delivery; nil when nobody knows.
+func (s *Service) startedSeconds(ctx context.Context, rel domain.Release) (*float64, error) {
+	if rel.Delivery == 0 {
+		return nil, nil
+	}
+	d, err := s.ports.Store.Delivery(ctx, rel.App, rel.Delivery)
+	if err != nil {
+		return nil, err
+	}
+	deploy := domain.DeployProduction
+	if rel.Environment == domain.Staging {
+		deploy = domain.DeployStaging
+	}
+	if seconds := startSeconds(d, deploy); seconds > 0 {
+		return &seconds, nil
+	}
+	return nil, nil
 }
 
 // Logs writes what stages or instances logged.
@@ -147,134 +189,4 @@ func (s *Service) Exec(ctx context.Context, q ExecRequest, stdin io.Reader, stdo
 	inst := rollout.InstanceOf(&rel, rel.Workloads[0].Role, 0)
 	s.emit(ctx, domain.Event{Type: "exec.started", App: q.App, Environment: q.Environment, By: q.By, Data: map[string]any{"command": q.Argv[0]}})
 	return s.ports.Runner.Exec(ctx, inst, q.Argv, stdin, stdout, stderr)
-}
-
-// Plan says what would happen if the file were shipped now. Nothing is touched.
-func (s *Service) Plan(ctx context.Context, q PlanRequest) (PlanView, error) {
-	file, err := parse("belay.yaml", q.File, s.options.Demo)
-	if err != nil {
-		return PlanView{}, err
-	}
-	app := string(file.App)
-	last, err := s.lastDone(ctx, app, int(^uint(0)>>1))
-	if err != nil {
-		return PlanView{}, err
-	}
-	set := newSettings(file, last)
-	v := PlanView{App: app, Commit: q.Commit, Loosened: set.Loosened, NotInForce: notInForce(file)}
-	if err := s.taken(ctx, file); domain.CodeOf(err) == domain.Conflict {
-		v.Refused = err.Error()
-	} else if err != nil {
-		return v, err
-	}
-	fleet := rollout.Fleet{Environment: domain.Production, Next: rolesOf(file)}
-	slot, err := s.ports.Store.Slot(ctx, app, domain.Production)
-	if err != nil {
-		return v, err
-	}
-	v.Rollback = "the first delivery: there is no release to go back to"
-	if slot.Stable != "" {
-		stable, err := s.ports.Store.Release(ctx, slot.Stable)
-		if err != nil {
-			return v, err
-		}
-		fleet.Stable = rollout.RolesOf(&stable)
-		v.Stable, v.Delivery = stable.Commit, stable.Delivery
-		v.Rollback = "rollback at any time to " + stable.Short()
-	}
-	if h, err := s.ports.Store.Hold(ctx, app); err != nil {
-		return v, err
-	} else if h != nil {
-		v.Rollback += fmt.Sprintf(" · %s is held since #%d was rolled back; a new release that passes Verify staging lifts it", app, h.Delivery)
-	}
-	v.Rows, v.Earliest = planRows(file, set, fleet)
-	return v, nil
-}
-
-func rolesOf(f *config.File) []rollout.Role {
-	return rollout.RolesOf(&domain.Release{Workloads: workloads(f, domain.Production)})
-}
-
-// planRows prints the seven rows; the steps stand beneath Deploy production.
-func planRows(f *config.File, set settings, fleet rollout.Fleet) ([]PlanRow, float64) {
-	plan := rollout.New(fleet, set.plan(domain.Production))
-	checks := plural(len(f.Verify.Checks), "check") + " beside the built-in ones"
-	rows := make([]PlanRow, 0, len(Stages))
-	for _, s := range Stages {
-		row := PlanRow{Stage: s.Name}
-		switch s.Name {
-		case domain.Build:
-			row.Summary = buildSummary(f)
-		case domain.Test:
-			row.Summary = levelsSummary(f)
-		case domain.DeployStaging:
-			row.Summary = "blue-green, the same steps"
-		case domain.VerifyStaging:
-			row.Summary = fmt.Sprintf("%s · bake %s", checks, domain.Span(set.StagingHold))
-		case domain.DeployProduction:
-			row.Summary = "gates: not held, no freeze, staging verified and healthy"
-		case domain.VerifyProduction:
-			row.Summary = fmt.Sprintf("error rate < %s, p95 < baseline + %s, %s", rate(set.VerifyErrorRate), rate(set.VerifyLatency), checks)
-		case domain.Monitor:
-			row.Summary = fmt.Sprintf("%s at 100 %%, stable stays warm", domain.Span(set.Rollout.Hold))
-		}
-		row.Steps = planSteps(plan, s.Name)
-		rows = append(rows, row)
-	}
-	return rows, (set.Rollout.Hold + set.StagingHold).Seconds()
-}
-
-// planSteps joins neighbours of one verb into one line: start next/web/0 next/web/1.
-func planSteps(plan rollout.Plan, stage domain.Stage) []PlanStep {
-	var steps []PlanStep
-	for _, s := range plan {
-		if s.Stage != stage {
-			continue
-		}
-		text := PlanStep{Verb: string(s.Verb), What: s.What()}
-		switch s.Verb {
-		case rollout.Shift:
-			text.What = "next " + rollout.Percent(s.Weight)
-		case rollout.Bake:
-			text.What, text.Detail = "next "+rollout.Percent(s.Weight), "for "+domain.Span(s.Hold)
-		case rollout.Check:
-			text.Detail = "at 0 %"
-			if s.Traffic {
-				text.Detail = "under traffic"
-			}
-		}
-		if n := len(steps); n > 0 && steps[n-1].Verb == text.Verb && (s.Verb == rollout.Start || s.Verb == rollout.Retire) {
-			steps[n-1].What += " " + text.What
-			continue
-		}
-		steps = append(steps, text)
-	}
-	return steps
-}
-
-func buildSummary(f *config.File) string {
-	var parts []string
-	if text := strings.Join(strings.Fields(f.Build.Run.Text), " "); text != "" {
-		parts = append(parts, text)
-	}
-	if n := len(f.Build.Lint); n > 0 {
-		parts = append(parts, plural(n, "linter")+" beside it")
-	}
-	files := make([]string, len(f.Build.Files))
-	for i, p := range f.Build.Files {
-		files[i] = string(p)
-	}
-	return strings.Join(append(parts, "files "+strings.Join(files, ", ")), "; ")
-}
-
-func levelsSummary(f *config.File) string {
-	var parts []string
-	for _, l := range f.Test.Level() {
-		text := l.Name + " " + l.Level.Run.Text
-		if l.Level.None != "" {
-			text = l.Name + " none: " + string(l.Level.None)
-		}
-		parts = append(parts, text)
-	}
-	return strings.Join(parts, " · ")
 }
