@@ -100,22 +100,30 @@ const (
 	firstScrapes = 2 * scrape.Every // until counters have two samples
 )
 
-// exposedChecks are about what the app exposes under well-known names.
+// exposedChecks are about what the app exposes under well-known names. A red one is looked at again: what waits at the
+// first moment may not wait at the next.
 func (n *numbers) exposedChecks(r *rollout.Rollout) []check.Check {
-	began := time.Now()
-	early := func() bool { return time.Since(began) < firstScrapes && n.exposes(&r.Next) }
-	return []check.Check{
-		{Name: "database connections", Timeout: check.DefaultMetricTimeout, Look: func(context.Context) check.Verdict {
-			v := n.poolsNow(r)
-			v.Again = v.State == check.Failed || v.State == check.NotChecked && early()
+	of := func(name string, now func(*rollout.Rollout) check.Verdict, known func(scrape.WellKnown) bool) check.Check {
+		return check.Check{Name: name, Timeout: check.DefaultMetricTimeout, Look: func(context.Context) check.Verdict {
+			v := now(r)
+			v.Again = v.State == check.Failed || v.State == check.NotChecked && n.early(r, known)
 			return v
-		}},
-		{Name: "cache hit rate", Timeout: check.DefaultMetricTimeout, Look: func(context.Context) check.Verdict {
-			v := n.cachesNow(r)
-			v.Again = v.State == check.Failed || v.State == check.NotChecked && early()
-			return v
-		}},
+		}}
 	}
+	return []check.Check{
+		of("database connections", n.poolsNow, func(k scrape.WellKnown) bool { return k.Pools }),
+		of("cache hit rate", n.cachesNow, func(k scrape.WellKnown) bool { return k.Caches }),
+	}
+}
+
+// early reports whether numbers of a known kind may only be missing because two scrapes under traffic have not come yet.
+func (n *numbers) early(r *rollout.Rollout, known func(scrape.WellKnown) bool) bool {
+	s := spanOfNext(r)
+	if !n.exposes(&r.Next) || s.to.Sub(s.from) >= firstScrapes {
+		return false
+	}
+	seen := n.samples.WellKnown(r.Next.ID)
+	return !seen.Any || known(seen)
 }
 
 // exposes reports whether any role of a release has metrics.

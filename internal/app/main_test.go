@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -255,11 +254,10 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// text is the page of metrics.
-func text(lines ...any) string {
-	out := ""
-	for _, l := range lines {
-		out += fmt.Sprintln(l)
-	}
-	return out
+// scrapeAll is all that was scraped.
+func scrapeAll() scrape.Window { return scrape.Last(time.Hour) }
+
+// scrapeSince is what was scraped since next has traffic.
+func scrapeSince(j delivery.CheckJob) scrape.Window {
+	return scrape.Window{From: *j.Rollout.Record.Shifted, To: time.Now()}
 }

@@ -168,11 +168,16 @@ func (n *numbers) unexposed(rel *domain.Release, metrics ...string) string {
 		return why
 	}
 	for _, s := range n.scrapes() {
-		if s.Instance.Release == rel.ID && !s.OK {
+		if s.Instance.Release == rel.ID && !s.OK && hasMetrics(rel, s.Instance.Role) {
 			return why + " (" + s.Message + ")"
 		}
 	}
 	return why
+}
+
+// hasMetrics reports whether a role says where its metrics are.
+func hasMetrics(rel *domain.Release, role string) bool {
+	return slices.ContainsFunc(rel.Workloads, func(w domain.Workload) bool { return w.Role == role && w.Metrics != "" })
 }
 
 // builtin gives the names that need no declaration.

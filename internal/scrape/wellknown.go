@@ -216,6 +216,31 @@ func (s *Samples) Caches(w Window, release string) []Cache {
 	return list
 }
 
+// WellKnown is which kinds of metrics a release was ever seen to expose.
+type WellKnown struct{ Any, Pools, Caches bool }
+
+// WellKnown says what was scraped of a release, whenever that was.
+func (s *Samples) WellKnown(release string) WellKnown {
+	var k WellKnown
+	for _, name := range s.Names(release) {
+		if strings.HasPrefix(name, reserved) {
+			continue
+		}
+		k.Any = true
+		for _, known := range knownPools {
+			for _, list := range known.fields() {
+				_, ok := beginning(name, list)
+				k.Pools = k.Pools || ok
+			}
+		}
+		for _, known := range knownCaches {
+			_, ok := beginning(name, []string{known.hits, cmp.Or(known.misses, known.hits)})
+			k.Caches = k.Caches || ok
+		}
+	}
+	return k
+}
+
 // beginning returns what stands before one of the names; false when it is none of them.
 func beginning(name string, list []string) (string, bool) {
 	for _, known := range list {
