@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -23,6 +24,7 @@ type control struct {
 	life   context.Context // of the worker: probes and check listeners end with it
 
 	mu        sync.Mutex
+	gone      map[string]int64       // the last epochs of deleted routes, by key
 	releases  map[[2]string]*release // by key of the route and release
 	instances map[[3]string]*instance
 	meters    []*meter
@@ -34,7 +36,7 @@ type control struct {
 func newControl(ctx context.Context, p *plane, file string, l *ledger, log *slog.Logger) *control {
 	c := &control{
 		plane: p, file: tableFile{file}, ledger: l, log: log, life: ctx,
-		releases: map[[2]string]*release{}, instances: map[[3]string]*instance{},
+		gone: map[string]int64{}, releases: map[[2]string]*release{}, instances: map[[3]string]*instance{},
 		listeners: map[[3]string]*checkListener{}, watch: map[string][]window{},
 	}
 	p.table.Store(newTable(nil))
@@ -51,6 +53,10 @@ func (c *control) restore() error {
 	defer c.mu.Unlock()
 	routes := map[string]*route{}
 	for _, r := range list {
+		if r.Gone {
+			c.gone[r.Key()] = r.Epoch
+			continue
+		}
 		if err := normalise(&r.Route); err != nil {
 			c.log.Error("route left out", "route", r.Key(), "error", err)
 			continue
@@ -70,6 +76,9 @@ func (c *control) put(r domain.Route) (domain.Route, error) {
 	defer c.mu.Unlock()
 	current := c.plane.table.Load().routes
 	was := current[r.Key()]
+	if err := c.revived(&r, was); err != nil {
+		return r, err
+	}
 	if err := c.allowed(&r, was); err != nil {
 		return r, err
 	}
@@ -94,11 +103,32 @@ func (c *control) remove(key string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	routes := maps.Clone(c.plane.table.Load().routes)
-	if _, ok := routes[key]; !ok {
+	was := routes[key]
+	if was == nil {
 		return nil
 	}
 	delete(routes, key)
-	return c.apply(routes, false)
+	c.gone[key] = was.Epoch
+	err := c.apply(routes, false)
+	if err != nil {
+		delete(c.gone, key)
+	}
+	return err
+}
+
+// revived refuses what was meant for a route before it was deleted. Epoch 1 begins a new life, which goes on from the last
+// epoch of the one before.
+func (c *control) revived(r *domain.Route, was *route) error {
+	last, gone := c.gone[r.Key()]
+	switch {
+	case was != nil || !gone || r.Epoch > last:
+		return nil
+	case r.Epoch == 1:
+		r.Epoch = last + 1
+		return nil
+	}
+	return domain.Errorf(domain.Conflict, "epoch %d of %s is older than its deletion after %d", r.Epoch, r.Key(), last).
+		WithHint("begin again with epoch 1")
 }
 
 // allowed refuses what would undo a later decision: an older epoch, or the raise of a rollout that was rolled back.
@@ -151,13 +181,13 @@ func owned(r *domain.Route, routes map[string]*route) error {
 func (c *control) apply(routes map[string]*route, lowers bool) error {
 	if lowers {
 		c.swap(routes)
-		c.unsaved = c.file.save(records(routes))
+		c.unsaved = c.file.save(c.records(routes))
 		if c.unsaved != nil {
 			c.log.Error("table not written", "error", c.unsaved)
 		}
 		return nil
 	}
-	if err := c.file.save(records(routes)); err != nil {
+	if err := c.file.save(c.records(routes)); err != nil {
 		c.swap(c.plane.table.Load().routes) // lets go of what was built for the change
 		return domain.Errorf(domain.Unavailable, "table not written: %w", err).WithHint("free some disk space")
 	}
@@ -353,14 +383,23 @@ func (c *control) tick(now time.Time) {
 	}
 	c.deadMan(now, series)
 	if c.unsaved != nil {
-		c.unsaved = c.file.save(records(c.plane.table.Load().routes))
+		c.unsaved = c.file.save(c.records(c.plane.table.Load().routes))
 	}
 }
 
-func records(routes map[string]*route) []record {
-	list := make([]record, 0, len(routes))
+// records is what is kept on disk of the routes, and of those that were deleted.
+func (c *control) records(routes map[string]*route) []record {
+	list := make([]record, 0, len(routes)+len(c.gone))
 	for _, key := range slices.Sorted(maps.Keys(routes)) {
 		list = append(list, record{Route: routes[key].Route, Salt: routes[key].salt[:]})
+	}
+	for _, key := range slices.Sorted(maps.Keys(c.gone)) {
+		if app, rest, _ := strings.Cut(key, "/"); routes[key] == nil {
+			env, role, _ := strings.Cut(rest, "/")
+			list = append(list, record{Gone: true, Route: domain.Route{
+				App: app, Environment: domain.Environment(env), Role: role, Epoch: c.gone[key],
+			}})
+		}
 	}
 	return list
 }

@@ -16,7 +16,8 @@ import (
 // on their side.
 type record struct {
 	domain.Route
-	Salt []byte `json:"salt"`
+	Salt []byte `json:"salt,omitempty"`
+	Gone bool   `json:"gone,omitempty"` // the route was deleted: only its key and its last epoch are kept
 }
 
 // tableFile keeps the table on disk. It is written whole or not at all.

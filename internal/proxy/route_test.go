@@ -175,3 +175,41 @@ func TestChecksReachNextWhateverTheWeight(t *testing.T) {
 		return err != nil
 	})
 }
+
+// What was meant for a route before it was deleted is refused, also after a restart; a new life goes on from its epochs.
+func TestDeletedRouteKeepsItsEpoch(t *testing.T) {
+	p := startProxy(t)
+	b := startBackend(t, "x")
+	ctx := context.Background()
+	r := routeTo(backendOn("aaaaaaa", b.addr()), nil, 0)
+	r.Epoch = 5
+	p.put(r)
+	if err := p.client.Delete(ctx, "shop", domain.Production, "web"); err != nil {
+		t.Fatal(err)
+	}
+	refused := func(when string, epochs ...int64) {
+		t.Helper()
+		for _, r.Epoch = range epochs {
+			if _, err := p.client.Put(ctx, r); domain.CodeOf(err) != domain.Conflict {
+				t.Errorf("%s: epoch %d: %v", when, r.Epoch, err)
+			}
+		}
+	}
+	refused("after the deletion", 2, 4, 5)
+	p.killWorker()
+	refused("after the deletion and a restart", 4, 5)
+	if s, err := p.client.Routes(ctx); err != nil || len(s.Routes) != 0 {
+		t.Errorf("a deleted route is listed: %+v, %v", s, err)
+	}
+	r.Epoch = 1
+	if got := p.put(r); got.Epoch != 6 {
+		t.Errorf("the new life begins with epoch %d, want 6", got.Epoch)
+	}
+	refused("in the new life", 2, 5)
+	p.killWorker()
+	refused("in the new life after a restart", 2, 5)
+	r.Epoch = 7
+	if got := p.put(r); got.Epoch != 7 {
+		t.Errorf("epoch %d, want 7", got.Epoch)
+	}
+}
