@@ -2,12 +2,16 @@ package cli
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/belay-cd/belay/internal/domain"
 	"github.com/belay-cd/belay/internal/web"
 )
+
+// whatColumn is the widest column of what a step of a plan is about.
+const whatColumn = 40
 
 // plan draws what would happen if a commit were shipped now.
 func (v view) plan(p web.PlanView) string {
@@ -21,12 +25,14 @@ func (v view) plan(p web.PlanView) string {
 	}
 	b.WriteString(ends(fmt.Sprintf("%s %s, if it were shipped now", p.App, domain.ShortCommit(p.Commit)), stable, v.width) + "\n")
 	what := 20 // columns of what a step is about, the same in all rows
-	for _, row := range p.Rows {
-		for _, s := range row.Steps {
-			what = min(40, max(what, size(s.What)))
+	rows := slices.Clone(p.Rows)
+	for i := range rows {
+		rows[i].Steps = joined(rows[i].Steps)
+		for _, s := range rows[i].Steps {
+			what = min(whatColumn, max(what, size(s.What)))
 		}
 	}
-	for _, row := range p.Rows {
+	for _, row := range rows {
 		for i, l := range wrap(clean(row.Summary), v.width-2-nameColumn) {
 			name := ""
 			if i == 0 {
@@ -61,10 +67,28 @@ func (v view) plan(p web.PlanView) string {
 		b.WriteString(v.paint.yellow("not in force yet: ") + clean(n) + "\n")
 	}
 	if p.Refused != "" {
-		b.WriteString(v.paint.red("it would be refused: "+clean(p.Refused)) + "\n")
+		for _, l := range wrap("it would be refused: "+clean(p.Refused), v.width) {
+			b.WriteString(v.paint.red(l) + "\n")
+		}
 	}
 	b.WriteString("nothing was touched\n")
 	return b.String()
+}
+
+// joined puts a hold into the line of the shift that it follows.
+func joined(steps []web.PlanStep) []web.PlanStep {
+	var out []web.PlanStep
+	for _, s := range steps {
+		if n := len(out); s.Verb == "bake" && n > 0 && out[n-1].Verb == "shift" && out[n-1].What == s.What && out[n-1].Detail == "" {
+			out[n-1].Detail = "bake " + strings.TrimPrefix(s.Detail, "for ")
+			continue
+		}
+		if names := strings.Fields(s.What); (s.Verb == "start" || s.Verb == "retire") && len(names) > 3 && size(s.What) > whatColumn {
+			s.What = fmt.Sprintf("%s … %s (%d)", names[0], names[len(names)-1], len(names))
+		}
+		out = append(out, s)
+	}
+	return out
 }
 
 // planSteps draws the numbered steps of a rollout.

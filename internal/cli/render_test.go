@@ -162,16 +162,18 @@ func TestPlanIsDrawn(t *testing.T) {
 			{Stage: domain.DeployProduction, Summary: "gates: staging verified and healthy, parity; no approval, window or freeze", Steps: []web.PlanStep{
 				{Verb: "migrate", What: "00024_add_rank_index", Detail: "expand, concurrently"},
 				{Verb: "start", What: "next/0 next/1", Detail: "checks at 0 %"},
-				{Verb: "shift", What: "next  5 %", Detail: "bake 15m"},
+				{Verb: "shift", What: "next 5 %"}, {Verb: "bake", What: "next 5 %", Detail: "for 15m"},
+				{Verb: "shift", What: "next 50 %"}, {Verb: "retire", What: "stable/worker/0"}, {Verb: "bake", What: "next 50 %", Detail: "for 15m"},
+				{Verb: "start", What: "next/worker/0 next/worker/1 next/worker/2 next/worker/3 next/worker/4"}, {Verb: "shift", What: "next 95 %"},
 			}},
 			{Stage: domain.Monitor, Summary: "1h, then shift 100 %, retire stable/0 stable/1"},
 		}}
-	p.RollbackSeconds = "38 ms while 9be1f02 is warm, 8.2 s afterwards: as staging rehearsed it"
+	p.RollbackSeconds = "38 ms when it was last rehearsed in staging"
 	p.Capacity = "2 x 512 MiB more beside 2 x 512 MiB, + 20 %: 2.4 GiB of 3.9 GiB"
-	p.LowTraffic = "12 requests/s: 5 % of them are 540 in 15 min, enough to go on without asking; a doubling of the errors would need 40 min to show"
+	p.LowTraffic = "at 0.1 requests/s 5 % for 15m sees about 4 requests: no flows are declared, so somebody is asked, and after 4h without an answer it goes back"
 	golden(t, "plan", at(0).plan(p))
 	p.Stable, p.Delivery, p.Earliest, p.Parity, p.Rollback = "", 0, 0, "", ""
-	p.Refused, p.NotInForce, p.Loosened = "shop-api is held by guard", []string{"gates.approvals"}, []string{"guard.error_rate 5 % to 10 %"}
+	p.Refused, p.NotInForce, p.Loosened = "there is no room: 4 instances of 512 MiB and a fifth more are 2.4 GiB, and 1.9 GiB of 3.9 GiB are free", []string{"gates.approvals"}, []string{"guard.error_rate 5 % to 10 %"}
 	golden(t, "plan_refused", at(0).plan(p))
 }
 
