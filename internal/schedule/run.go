@@ -142,36 +142,37 @@ func (r *Runner) attend(ctx context.Context, t *turn, timeout time.Duration) boo
 		})
 		defer alarm.Stop()
 	}
-	for {
-		end, err := r.ports.Driver.AwaitJob(waiting, id)
-		switch {
-		case ctx.Err() != nil:
+	end, err := r.await(waiting, id)
+	if errors.Is(err, errOver) {
+		if !r.enforce(ctx, t) {
 			return false
-		case err == nil:
-			return r.finish(ctx, t, end)
-		case waiting.Err() != nil:
-			if !r.enforce(ctx, t) {
-				return false
-			}
-			waiting = ctx // its end is all that is left to wait for
-		case domain.CodeOf(err) == domain.NotFound:
-			return r.over(ctx, t, domain.JobFailed, "nothing is known of it any more")
-		default:
-			r.ports.Failed("watch "+id.String(), err)
-			if !rest(ctx) {
-				return false
-			}
 		}
+		end, err = r.await(ctx, id)
+	}
+	switch {
+	case ctx.Err() != nil:
+		return false
+	case err != nil:
+		return r.over(ctx, t, domain.JobFailed, "nothing is known of it any more")
+	default:
+		return r.finish(ctx, t, end)
 	}
 }
 
-func rest(ctx context.Context) bool {
-	select {
-	case <-time.After(tryAgain):
-		return true
-	case <-ctx.Done():
-		return false
+// await returns how a job ended. The error is the cause of the end of ctx, or NotFound; whatever else is in the way is
+// waited out.
+func (r *Runner) await(ctx context.Context, id domain.InstanceID) (end domain.JobRun, err error) {
+	found := r.insist(ctx, "watch "+id.String(), func(ctx context.Context) error {
+		end, err = r.ports.Driver.AwaitJob(ctx, id)
+		if domain.CodeOf(err) == domain.NotFound {
+			return nil
+		}
+		return err
+	})
+	if !found {
+		err = context.Cause(ctx)
 	}
+	return end, err
 }
 
 // enforce records why a run must end, and ends it.

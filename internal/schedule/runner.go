@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -94,11 +95,11 @@ func (r *Runner) Run(ctx context.Context) {
 func (r *Runner) insist(ctx context.Context, what string, f func(context.Context) error) bool {
 	for {
 		err := f(ctx)
-		if ctx.Err() != nil {
-			return false
-		}
 		if err == nil {
 			return true
+		}
+		if ctx.Err() != nil {
+			return false
 		}
 		r.ports.Failed(what, err)
 		select {
@@ -265,7 +266,7 @@ func atMost(n int) string {
 	if n >= counted {
 		return fmt.Sprintf("more than %d", counted)
 	}
-	return fmt.Sprint(n)
+	return strconv.Itoa(n)
 }
 
 func clock(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
