@@ -152,6 +152,8 @@ func TestReferenceQuotesTheNumbers(t *testing.T) {
 		}
 	}
 	for what, want := range map[string]string{
+		"requests to next in a step that are enough to go on when there was no harm": "100", "how long an undecided step waits for a person": "4h",
+		"rounds of the app's own flows that stand for them, one a second": "30", "longest hold of a step of an urgent delivery": "2m",
 		"time between TERM and KILL": "10s", "deadline of a rollback, then somebody is paged": "60s", "time between two pages after that": "5m",
 		"releases kept, besides every rollback target": "5", "how long releases are kept at least": "30d", "how long measurements are kept": "14d",
 		"size of an instance's log before it is rotated": "100 MB", "rotated logs kept": "3", "what a step's deadline adds to its hold": "10m",
