@@ -111,7 +111,7 @@ func (l *lane) play(list []scenario) {
 	l.visits = startVisits(l.t, l.http, l.app+".localhost", visitRate)
 	time.Sleep(time.Second) // what was before a rollout needs something to be made of
 	for _, s := range list {
-		if d := l.deliver(s); d.State == domain.RolledBackState {
+		if d := l.deliver(s); d.State == domain.RolledBackState || s.taints {
 			l.deliver(scenario{name: "good after " + s.name, mode: "do=good", ends: done})
 		}
 	}

@@ -13,6 +13,8 @@ type scenario struct {
 	ends       []end
 	// breaks says that the release itself cuts or hangs requests, so that not each failure is an answer of the app.
 	breaks bool
+	// taints says that what comes next must not be compared with this release, should it be done.
+	taints bool
 	// needs names a part of the app without which the scenario makes no sense.
 	needs string
 }
@@ -42,7 +44,7 @@ var scenarios = []scenario{
 	{name: "crash at start, in production only", mode: "do=crash" + production, ends: atZero},
 	{name: "never ready", mode: "do=unready", ends: inStage3},
 	{name: "never ready, in production only", mode: "do=unready" + production, ends: atZero},
-	{name: "ready, then dies", mode: "do=die after=4s" + production, breaks: true,
+	{name: "ready, then dies", mode: "do=die after=2s" + production, breaks: true,
 		ends: append(back("health", "crash loop", "errors", "check", "capacity"), atZero...)},
 	{name: "2 % errors", mode: "do=errors rate=0.02", ends: back("check error rate")},
 	{name: "30 % errors", mode: "do=errors rate=0.3", ends: back("errors", "check error rate")},
@@ -54,10 +56,10 @@ var scenarios = []scenario{
 	{name: "one segment only, by cookie", mode: "do=errors rate=1 country=nl", ends: back("errors", "check error rate")},
 	{name: "a critical endpoint that nobody visits", mode: "do=errors rate=1 path=/api/deep after=4s" + production,
 		ends: back("critical", "check deep")},
-	{name: "slow", mode: "do=slow rate=1 ms=300", ends: back("check response time")},
-	{name: "slow tail, 5 % of the requests", mode: "do=slow rate=0.05 ms=300", // p95 is just where it bends
+	{name: "slow", mode: "do=slow rate=1 ms=1000", ends: back("check response time")},
+	{name: "slow tail, 5 % of the requests", mode: "do=slow rate=0.05 ms=1000", taints: true, // p95 is just where it bends
 		ends: append(back("check response time"), done...)},
-	{name: "slow tail, 10 % of the requests", mode: "do=slow rate=0.1 ms=300", ends: back("check response time")},
+	{name: "slow tail, 10 % of the requests", mode: "do=slow rate=0.1 ms=1000", ends: back("check response time")},
 	{name: "leak: errors after 8 s", mode: "do=errors rate=0.5 after=8s" + production, ends: back("errors", "check error rate")},
 	{name: "leak: memory after 6 s", mode: "do=eat after=6s" + production, breaks: true, needs: "memory",
 		ends: back("health", "crash loop", "errors", "check", "capacity")},
@@ -67,14 +69,17 @@ var scenarios = []scenario{
 	{name: "ignores TERM", mode: "do=good ignoreterm", ends: done},
 	{name: "ignores TERM and fails", mode: "do=errors rate=1 ignoreterm", ends: back("errors", "check error rate")},
 	{name: "forks away", mode: "do=fork", ends: inStage3},
-	{name: "forks away, in production only", mode: "do=fork" + production, ends: atZero},
+	{name: "forks away, in production only", mode: "do=fork" + production, breaks: true, // what it left serves for a moment
+		ends: append(back("capacity", "health", "crash loop", "errors", "check"), atZero...)},
 	{name: "floods its log", mode: "do=flood mb=120" + production, ends: done},
 	{name: "hangs after 5 s", mode: "do=hang after=5s" + production, breaks: true, ends: back("health", "errors", "check", "capacity")},
 	{name: "worker cannot start", mode: "do=good worker=crash", needs: "worker", ends: inStage3},
 	{name: "worker cannot start, in production only", mode: "do=good worker=crash" + production, needs: "worker",
 		ends: append(back("start in production"), atZero...)},
-	{name: "worker dies after 6 s", mode: "do=good worker=die after=6s" + production, needs: "worker", ends: back("health", "crash loop")},
-	{name: "worker stalls after 4 s", mode: "do=good worker=stall after=4s" + production, needs: "worker", ends: back("health")},
+	{name: "worker dies after 2 s", mode: "do=good worker=die after=2s" + production, needs: "worker",
+		ends: append(back("health", "crash loop", "check"), atZero...)},
+	{name: "worker stalls after 3 s", mode: "do=good worker=stall after=3s" + production, needs: "worker",
+		ends: back("health", "crash loop", "check")},
 }
 
 // named returns the scenarios with these names, or all.
