@@ -74,7 +74,7 @@ func (r *runner) Exec(ctx context.Context, inst domain.Instance, argv []string, 
 		}
 		words[i] = word
 	}
-	return r.Driver.Exec(ctx, inst, strings.Join(words, " "), process.Stdio{In: stdin, Out: stdout, Err: stderr}, nil)
+	return r.Errand(ctx, inst, strings.Join(words, " "), process.Stdio{In: stdin, Out: stdout, Err: stderr})
 }
 
 // oomBuild lets the kernel take builds, tests and one-off commands before anything that serves.

@@ -17,19 +17,20 @@ type Weight string
 const (
 	Full   Weight = ""       // production
 	Low    Weight = "low"    // staging
-	Lowest Weight = "lowest" // builds, tests and one-off commands
+	Lowest Weight = "lowest" // builds, tests and what people run by hand
 )
 
 // WorkshopOOM is the OOMScoreAdj of builds, tests and one-off commands: the kernel takes them first when memory runs out.
 const WorkshopOOM = 800
 
-// Nice is the weight as a nice value: 5 is a third of the processor beside a busy process of full weight, 15 a thirtieth.
+// Nice is the weight as a nice value: 5 is a third of a busy process of full weight, 10 a ninth. Lower still, a
+// build on a busy machine would not end.
 func (w Weight) Nice() int {
 	switch w {
 	case Low:
 		return 5
 	case Lowest:
-		return 15
+		return 10
 	default:
 		return 0
 	}
@@ -41,7 +42,7 @@ func (w Weight) Share() int {
 	case Low:
 		return 33
 	case Lowest:
-		return 4
+		return 11
 	default:
 		return 100
 	}

@@ -22,7 +22,7 @@ func TestWeight(t *testing.T) {
 		nice, policy   string
 		class, ioLevel int
 	}{
-		{sandbox.Full, "0", "0", 0, 0}, {sandbox.Low, "5", "0", 2, 7}, {sandbox.Lowest, "15", "3", 3, 0},
+		{sandbox.Full, "0", "0", 0, 0}, {sandbox.Low, "5", "0", 2, 7}, {sandbox.Lowest, "10", "3", 3, 0},
 	} {
 		for _, own := range []bool{false, true} {
 			script := "grep -o '^[0-9]* .*' /proc/self/stat; cat /proc/self/oom_score_adj /proc/self/autogroup; sh -c 'sleep 3011 & echo $!; read x'"

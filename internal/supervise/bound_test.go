@@ -103,11 +103,11 @@ func awaitScore(t *testing.T, pid int, want string) {
 
 // A group that weighs less than others gets less of the processor from the kernel.
 func TestGroupShare(t *testing.T) {
-	g, _ := NewGroup(fmt.Sprintf("belay-supervise-test-%d/light", os.Getpid()), Limits{Share: 4})
+	g, _ := NewGroup(fmt.Sprintf("belay-supervise-test-%d/light", os.Getpid()), Limits{Share: 11})
 	defer g.Remove()
 	found := false
 	for _, dir := range g.Dirs() {
-		for file, want := range map[string]string{"cpu.weight": "4", "cpu.shares": "40"} {
+		for file, want := range map[string]string{"cpu.weight": "11", "cpu.shares": "112"} {
 			if got, err := os.ReadFile(filepath.Join(dir, file)); err == nil {
 				found = true
 				if strings.TrimSpace(string(got)) != want {

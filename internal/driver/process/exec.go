@@ -25,8 +25,18 @@ type Stdio struct {
 }
 
 // Exec runs one command in the release, the environment and the walls of an instance, and returns its exit code. Extra
-// variables win. When ctx ends, the command and all that it started are killed.
+// variables win. When ctx ends, the command and all that it started are killed. It is as heavy as the instance, because
+// somebody may judge the release by how long it takes, but goes before it when memory runs out.
 func (d *Driver) Exec(ctx context.Context, inst domain.Instance, command string, stdio Stdio, extra map[string]string) (int, error) {
+	return d.exec(ctx, inst, oneOff{command: command, stdio: stdio, extra: extra})
+}
+
+// Errand does the same for a command by which nothing is judged: it gives way to all that serves.
+func (d *Driver) Errand(ctx context.Context, inst domain.Instance, command string, stdio Stdio) (int, error) {
+	return d.exec(ctx, inst, oneOff{command: command, stdio: stdio, light: true})
+}
+
+func (d *Driver) exec(ctx context.Context, inst domain.Instance, o oneOff) (int, error) {
 	if err := checkNames(inst.InstanceID); err != nil {
 		return 0, err
 	}
@@ -46,7 +56,8 @@ func (d *Driver) Exec(ctx context.Context, inst domain.Instance, command string,
 	if err := os.Chmod(dir, 0o711); err != nil {
 		return 0, err
 	}
-	return d.run(ctx, c, oneOff{dir: dir, command: command, stdio: stdio, extra: extra, ownPIDs: true, light: true})
+	o.dir, o.ownPIDs = dir, true
+	return d.run(ctx, c, o)
 }
 
 // oneOff is a command that runs once within the walls of an instance.
@@ -67,7 +78,10 @@ func (d *Driver) run(ctx context.Context, c confinement, o oneOff) (int, error) 
 		return 0, err
 	}
 	if o.light {
-		spec.Weight, spec.OOMScoreAdj = sandbox.Lowest, sandbox.WorkshopOOM
+		spec.Weight = sandbox.Lowest
+	}
+	if o.ownPIDs {
+		spec.OOMScoreAdj = sandbox.WorkshopOOM
 	}
 	group, _ := supervise.NewGroup(fmt.Sprintf("%s.exec-%d", d.groupOf(inst.InstanceID), d.execs.Add(1)), limitsOf(inst, spec.Weight))
 	defer group.Remove()

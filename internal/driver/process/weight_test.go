@@ -10,6 +10,7 @@ import (
 
 	"github.com/belay-cd/belay/internal/domain"
 	"github.com/belay-cd/belay/internal/driver/process"
+	"github.com/belay-cd/belay/internal/sandbox"
 	"github.com/belay-cd/belay/internal/supervise"
 )
 
@@ -39,17 +40,28 @@ func TestStagingIsLighter(t *testing.T) {
 		inst domain.Instance
 		want string
 	}{
-		{production, "nice 0 policy 0 oom 0"}, {staging, "nice 5 policy 0 oom 500"}, {test, "nice 15 policy 3 oom 800"},
+		{production, "nice 0 policy 0 oom 0"}, {staging, "nice 5 policy 0 oom 500"}, {test, "nice 10 policy 3 oom 800"},
 	} {
 		if got := seen(t, b.start(c.inst).PID); got != c.want {
 			t.Errorf("%s runs with %s, want %s", c.inst.Environment, got, c.want)
 		}
 	}
-	var out bytes.Buffer
-	code, err := b.Exec(t.Context(), production, "cat /proc/self/stat /proc/self/oom_score_adj", process.Stdio{Out: &out}, nil)
-	f := strings.Fields(out.String())
-	if err != nil || code != 0 || len(f) < 42 || f[18] != "15" || f[40] != "3" || f[len(f)-1] != "800" {
-		t.Errorf("a one-off in production: %d, %v, %s", code, err, out.String())
+	for _, c := range []struct {
+		inst  domain.Instance
+		light bool
+		nice  string
+	}{{production, false, "0"}, {production, true, "10"}, {staging, false, "5"}} {
+		var out bytes.Buffer
+		const look = "cat /proc/self/stat /proc/self/oom_score_adj"
+		code, err := b.Exec(t.Context(), c.inst, look, process.Stdio{Out: &out}, nil)
+		if c.light {
+			out.Reset()
+			code, err = b.Errand(t.Context(), c.inst, look, process.Stdio{Out: &out})
+		}
+		f := strings.Fields(out.String())
+		if err != nil || code != 0 || len(f) < 42 || f[18] != c.nice || f[len(f)-1] != "800" {
+			t.Errorf("a one-off in %s: %d, %v, %s", c.inst.Environment, code, err, out.String())
+		}
 	}
 }
 
@@ -129,6 +141,9 @@ func TestWorkshopGroup(t *testing.T) {
 // An app that goes into the background is told so.
 func TestBackgroundIsRefused(t *testing.T) {
 	b := newBench(t, func(c *process.Config) { c.Backoff.First = supervise.Duration(10 * time.Millisecond) })
+	if mode, _ := (&sandbox.Sandbox{}).Probe(); mode == sandbox.Namespace {
+		t.Skip("here the kernel takes with a process what it left behind, before anybody can count it")
+	}
 	inst := b.instance("rel_1", 0, "good", 10*time.Second)
 	inst.Workload.Run = "sh -c './app app good &'"
 	_, err := b.Start(t.Context(), inst)
