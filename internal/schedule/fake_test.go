@@ -66,10 +66,13 @@ func (w *world) release(id, schedule string, change func(*domain.Workload)) {
 	}}
 }
 
-func (w *world) own(id string) {
+func (w *world) own(id string) { w.set(func() { w.owner = id }) }
+
+// set changes the world while a process may look at it.
+func (w *world) set(f func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.owner = id
+	f()
 }
 
 // effect does something that lasts, and may be the last thing that the process does.
@@ -160,8 +163,10 @@ func (w *world) runs(k key) []domain.JobRun {
 }
 
 func (w *world) StartJob(ctx context.Context, inst domain.Instance) error {
-	if w.refuse != nil {
-		return w.refuse
+	var refuse error
+	w.set(func() { refuse = w.refuse })
+	if refuse != nil {
+		return refuse
 	}
 	return w.effect(ctx, func() {
 		if w.procs[inst.InstanceID] != nil {
@@ -230,8 +235,10 @@ func (w *world) RetainJobs(context.Context, string, domain.Environment, string, 
 }
 
 func (w *world) Owners(ctx context.Context) ([]domain.Release, error) {
-	if w.blind != nil {
-		return nil, w.blind
+	var blind error
+	w.set(func() { blind = w.blind })
+	if blind != nil {
+		return nil, blind
 	}
 	rel, ok, err := w.Owner(ctx, "shop", domain.Production)
 	if !ok {
@@ -243,9 +250,10 @@ func (w *world) Owners(ctx context.Context) ([]domain.Release, error) {
 func (w *world) Owner(ctx context.Context, _ string, _ domain.Environment) (domain.Release, bool, error) {
 	w.mu.Lock()
 	rel, ok := w.releases[w.owner]
+	ask := w.ownerAsk
 	w.mu.Unlock()
-	if w.ownerAsk != nil {
-		w.ownerAsk()
+	if ask != nil {
+		ask()
 	}
 	return rel, ok, ctx.Err()
 }

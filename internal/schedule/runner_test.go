@@ -83,8 +83,7 @@ func TestEachTickOnceWhateverDies(t *testing.T) {
 				case <-time.After(35 * time.Second):
 					p.stop()
 				}
-				crashed = w.down
-				w.crashAt = 0
+				w.set(func() { crashed, w.crashAt = w.down, 0 })
 				time.Sleep(away)
 				p = w.serve()
 				time.Sleep(time.Minute - time.Since(time.Date(2000, 1, 1, 0, 0, 5, 0, time.UTC)))
@@ -269,7 +268,7 @@ func TestRollbackEndsItsJobs(t *testing.T) {
 		defer p.stop()
 		time.Sleep(25 * time.Second) // one runs, one waits
 		w.own("rel_1")
-		w.takes = time.Second
+		w.set(func() { w.takes = time.Second })
 		if err := p.End(t.Context(), "shop", domain.Staging, "rel_2"); err != nil {
 			t.Fatal(err)
 		}
@@ -304,14 +303,16 @@ func TestRollbackWhileAJobChooses(t *testing.T) {
 		defer p.stop()
 		time.Sleep(9 * time.Second)
 		asked := 0
-		w.ownerAsk = func() {
-			if asked++; asked == 2 { // first the look at what is due, then the choice for it
-				w.own("rel_1")
-				if err := p.End(t.Context(), "shop", domain.Production, "rel_2"); err != nil {
-					t.Error(err)
+		w.set(func() {
+			w.ownerAsk = func() {
+				if asked++; asked == 2 { // first the look at what is due, then the choice for it
+					w.own("rel_1")
+					if err := p.End(t.Context(), "shop", domain.Production, "rel_2"); err != nil {
+						t.Error(err)
+					}
 				}
 			}
-		}
+		})
 		time.Sleep(2 * time.Second)
 		wantRuns(t, w, `00:00:10 rel_1 running`)
 		if len(w.procs) != 1 {
@@ -332,7 +333,7 @@ func TestRollbackWhateverDies(t *testing.T) {
 			w.crashAt = crashAt
 			end := func(p *process) {
 				w.own("rel_1")
-				w.takes = time.Second
+				w.set(func() { w.takes = time.Second })
 				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 				defer cancel()
 				_ = p.End(ctx, "shop", domain.Production, "rel_2")
@@ -340,9 +341,8 @@ func TestRollbackWhateverDies(t *testing.T) {
 			p := w.serve()
 			time.Sleep(31 * time.Second)
 			end(p)
-			crashed = w.down
 			p.stop()
-			w.crashAt = 0
+			w.set(func() { crashed, w.crashAt = w.down, 0 })
 			p = w.serve()
 			end(p)
 			time.Sleep(20 * time.Second)
@@ -393,12 +393,14 @@ func TestFailures(t *testing.T) {
 		p := w.serve()
 		defer p.stop()
 		time.Sleep(15500 * time.Millisecond) // never at the moment of a tick or a look
-		w.refuse = errors.New("no such file")
+		w.set(func() { w.refuse = errors.New("no such file") })
 		time.Sleep(10 * time.Second)
-		w.refuse, w.code = nil, 0
-		w.blind = errors.New("the data plane does not answer")
+		w.set(func() {
+			w.refuse, w.code = nil, 0
+			w.blind = errors.New("the data plane does not answer")
+		})
 		time.Sleep(16 * time.Second) // …41.5
-		w.blind = nil
+		w.set(func() { w.blind = nil })
 		time.Sleep(5 * time.Second)
 		wantRuns(t, w, `
 			00:00:10 rel_1 failed it ended with exit code 3
