@@ -78,7 +78,7 @@ func (r *runner) Exec(ctx context.Context, inst domain.Instance, argv []string, 
 }
 
 // oomBuild lets the kernel take builds, tests and one-off commands before anything that serves.
-const oomBuild = 800
+const oomBuild = sandbox.WorkshopOOM
 
 // Logs copies the logs of a role's instances in both environments, one after the other; with Follow it goes on with what
 // comes. Where nothing runs, those of the release that ran last are shown. The values of secrets are masked.
