@@ -281,7 +281,7 @@ func (m *machine) judgeSplit(s Split) {
 		}
 	case m.back && !s.Latched:
 		m.fail("next gets %s after a rollback began", Percent(s.Weight))
-	case m.back && s.Weight > m.weight():
+	case s.Latched && s.Weight > m.weight():
 		m.fail("next is raised to %s by a rollback", Percent(s.Weight))
 	case !s.Latched && s.Weight < m.weight():
 		m.fail("next is lowered to %s without a latch", Percent(s.Weight))

@@ -366,7 +366,15 @@ func (p *process) live() error {
 // play lives until the rollout has an end.
 func (m *machine) play(t *testing.T) error {
 	for _, d := range m.course.deaths {
-		time.AfterFunc(time.Duration(d.at)*time.Second+time.Millisecond, func() { m.kill(d.of) })
+		time.AfterFunc(time.Duration(d.at)*time.Second+time.Millisecond, func() {
+			if d.gone {
+				m.mu.Lock()
+				defer m.mu.Unlock()
+				delete(m.procs, d.of)
+				return
+			}
+			m.kill(d.of)
+		})
 	}
 	if m.course.wish > 0 {
 		time.AfterFunc(time.Duration(m.course.wish)*time.Second+2*time.Millisecond, func() { close(m.wish) })
@@ -474,6 +482,14 @@ func (m *machine) judgeWill(done bool) error {
 	}
 	if took := m.lowered.Sub(wish); c.wish > 0 && took > time.Second {
 		return fmt.Errorf("%s passed from a wish to the first step back", took)
+	}
+	if harm := m.began.Add(time.Duration(c.harm) * time.Second); c.harm > 0 && m.rollout.Shifted != nil && c.blind.long+c.common.long == 0 {
+		if harm.Before(*m.rollout.Shifted) {
+			harm = *m.rollout.Shifted
+		}
+		if took := m.lowered.Sub(harm); took > 13*time.Second {
+			return fmt.Errorf("%s passed from the first harm to the first step back", took)
+		}
 	}
 	if took := m.rollout.Ended.Sub(m.lowered); c.starts.long+c.stops.long == 0 && took > time.Minute {
 		return fmt.Errorf("the rollback took %s", took)

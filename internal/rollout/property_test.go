@@ -68,9 +68,11 @@ type crash struct {
 	hard, reboot, deadMan bool
 }
 
+// death ends a process; it comes back by itself, unless it is gone for good.
 type death struct {
-	at int
-	of domain.InstanceID
+	at   int
+	of   domain.InstanceID
+	gone bool
 }
 
 type span struct{ at, long int }
@@ -84,6 +86,10 @@ type failing struct {
 	release string
 	hangs   bool // instead of crashing
 	silent  bool // whoever starts one hears nothing until he stops asking
+}
+
+func instanceID(release, role string, index int) domain.InstanceID {
+	return domain.InstanceID{App: "shop", Environment: domain.Production, Release: release, Role: role, Index: index}
 }
 
 func someSpan(t *rapid.T, what string, longest int) span {
@@ -122,7 +128,8 @@ func courses(t *rapid.T) course {
 			rel, list = "v2", roles(mixes[c.mix][1])
 		}
 		r := rapid.SampledFrom(list).Draw(t, "role")
-		c.deaths = append(c.deaths, death{rapid.IntRange(1, 150).Draw(t, "at"), InstanceOf(releaseOf(rel, list), r.Name, rapid.IntRange(0, r.Instances-1).Draw(t, "index")).InstanceID})
+		index := rapid.IntRange(0, r.Instances-1).Draw(t, "index")
+		c.deaths = append(c.deaths, death{at: rapid.IntRange(1, 150).Draw(t, "at"), of: instanceID(rel, r.Name, index)})
 	}
 	c.starts = failing{span: someSpan(t, "starts", 120), release: rapid.SampledFrom([]string{"v1", "v2"}).Draw(t, "that of"), hangs: rapid.Bool().Draw(t, "hang")}
 	c.blind, c.common, c.gate = someSpan(t, "blind", 100), someSpan(t, "common", 100), someSpan(t, "gate", 200)

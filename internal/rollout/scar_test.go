@@ -85,13 +85,12 @@ func TestScar_argo_4841(t *testing.T) {
 
 // Traffic moved to a side without the capacity for it: next, that lost an instance before its shift, does not get it.
 func TestScar_argo_3941(t *testing.T) {
-	lost := InstanceOf(releaseOf("v2", roles("web:2")), "web", 0).InstanceID
 	for _, strategy := range strategies {
 		at := 3 // beside the check at 0 %
 		if strategy == StrategyRolling {
 			at = 2
 		}
-		c := course{strategy: strategy, mix: 0, deaths: []death{{at - 1, lost}}, starts: failing{span: span{at - 1, 3600}, release: "v2", hangs: true}}
+		c := course{strategy: strategy, mix: 0, deaths: []death{{at: at - 1, of: instanceID("v2", "web", 0)}}, starts: failing{span: span{at, 3600}, release: "v2", hangs: true}}
 		wrong, m := crashed(t, c)
 		if wrong != nil || m.rollout.State != domain.RolloutRolledBack {
 			t.Errorf("%s: %v: %s", strategy, wrong, m)
