@@ -1,7 +1,9 @@
 package app
 
 import (
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -106,5 +108,30 @@ func TestJobsFollowTheMajority(t *testing.T) {
 	must(s.SaveSlot(t.Context(), slot))
 	if owners, err := j.Owners(t.Context()); err != nil || len(owners) != 0 || len(j.known) != 1 {
 		t.Errorf("looked up in %+v, %d are remembered, %v", owners, len(j.known), err)
+	}
+}
+
+// A followed job leaves no open file behind for each of its runs.
+func TestFollowersOfRemovedFilesGo(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	f := &follower{path: path, name: "tidy"}
+	if f.gone() {
+		t.Error("a file that is still to come is gone")
+	}
+	if err := os.WriteFile(path, []byte("one\ntwo\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	if err := f.copy(&out); err != nil || out.String() != "tidy | one\ntidy | two\n" || f.gone() {
+		t.Errorf("copied %q, %v", out.String(), err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if !f.gone() {
+		t.Error("a removed file is still followed")
+	}
+	if _, err := f.f.Stat(); err == nil {
+		t.Error("it is still open")
 	}
 }

@@ -148,6 +148,19 @@ func (f *follower) copy(w io.Writer) error {
 // maxLine is where a line without an end is cut.
 const maxLine = 64 << 10
 
+// gone closes the file when it was removed, having been read to its end, and reports whether it was.
+func (f *follower) gone() bool {
+	if f.f == nil {
+		return false
+	}
+	_, err := os.Stat(f.path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	f.close()
+	return true
+}
+
 func (f *follower) close() {
 	if f.f != nil {
 		_ = f.f.Close()

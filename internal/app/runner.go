@@ -109,7 +109,7 @@ func (r *runner) Logs(ctx context.Context, q delivery.LogQuery, w io.Writer) (er
 				}
 			}
 		}
-		if len(files) == 0 {
+		if len(known) == 0 {
 			return domain.Errorf(domain.NotFound, "no instance of role %s of %s has run here", q.Role, q.App)
 		}
 		if len(files) > before { // a release that has just come may have secrets that nobody knew
@@ -128,6 +128,7 @@ func (r *runner) Logs(ctx context.Context, q delivery.LogQuery, w io.Writer) (er
 		if !q.Follow {
 			return nil
 		}
+		files = slices.DeleteFunc(files, (*follower).gone) // runs of jobs come and go
 		select {
 		case <-time.After(followEvery):
 		case <-ctx.Done():
