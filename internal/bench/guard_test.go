@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,32 +18,34 @@ import (
 
 // history is the guard's view of a book, as the server gives it.
 type history struct {
-	book    *sample.Book
-	subject sample.Subject
-	since   time.Time
+	book      *sample.Book
+	tape      *sample.Tape
+	mark      int64
+	since     time.Time
+	instances []guard.Instance
+	asked     atomic.Int64 // how often
 }
 
-func (h history) History(_ context.Context, now time.Time, window time.Duration) (guard.History, error) {
-	from := now.Add(-window)
-	if from.Before(h.since) {
-		from = h.since
-	}
-	return guard.History{Now: now, Since: h.since, Last: h.book.Newest(), Seconds: h.book.Seconds(h.subject, from)}, nil
+func (h *history) History(_ context.Context, now time.Time, window time.Duration) (guard.History, error) {
+	h.asked.Add(1)
+	return guard.History{Now: now, Since: h.since, Last: h.book.Arrived(), Seconds: h.tape.Seconds(window, h.since),
+		Next: slices.Clone(h.instances), Stable: slices.Clone(h.instances)}, nil
 }
 
-func (h history) Totals(context.Context, time.Time) (stable, next guard.Side, err error) {
+func (h *history) Totals(context.Context, time.Time) (stable, next guard.Side, err error) {
 	return stable, next, nil
 }
 
-func (h history) Observed(_ context.Context, from time.Time) (int, error) {
-	return h.book.Observed(from), nil
+func (h *history) Observed(context.Context, time.Time) (int, error) {
+	return h.book.ObservedFrom(h.mark), nil
 }
+
+var limits = guard.Limits{ErrorRate: 0.05, ErrorFor: 3 * time.Minute, Latency: 2, LatencyFor: time.Minute, LatencyLeast: 100,
+	FailedProbes: 2, WarmUp: time.Minute, CrashLoop: 3, Silence: 30 * time.Second}
 
 // What the guard costs: a second of a quiet Monitor, and a Monitor of which nothing was seen while the server was down, so
 // that every second of it is judged at its end.
 func BenchmarkGuard(b *testing.B) {
-	limits := guard.Limits{ErrorRate: 0.05, ErrorFor: 3 * time.Minute, Latency: 2, LatencyFor: time.Minute, LatencyLeast: 100,
-		FailedProbes: 2, WarmUp: time.Minute, CrashLoop: 3, Silence: 30 * time.Second}
 	for b.Loop() {
 		for _, span := range []time.Duration{time.Hour, 3 * time.Hour} {
 			h, bytes := filled(span)
@@ -71,7 +75,7 @@ func BenchmarkGuard(b *testing.B) {
 }
 
 // filled is a book of that many seconds, up to now, of two releases with fifty requests a second each, on five endpoints.
-func filled(span time.Duration) (history, float64) {
+func filled(span time.Duration) (*history, float64) {
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
@@ -98,7 +102,7 @@ func filled(span time.Duration) (history, float64) {
 	}
 	runtime.GC()
 	runtime.ReadMemStats(&after)
-	h := history{book: book, since: now.Add(-span),
-		subject: sample.Subject{App: "bench", Environment: domain.Production, Stable: "rel_stable", Next: "rel_next"}}
+	h := &history{book: book, since: now.Add(-span), mark: book.Mark(now.Add(-span)),
+		tape: book.Tape(sample.Subject{App: "bench", Environment: domain.Production, Stable: "rel_stable", Next: "rel_next"})}
 	return h, float64(after.HeapAlloc) - float64(before.HeapAlloc)
 }

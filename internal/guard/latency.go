@@ -152,29 +152,36 @@ func (s stretch) against(l Limits, base time.Duration) Verdict {
 	return Verdict{RollBack, "latency", s.sentence(l, p95, base, "before the rollout; stable had no traffic to compare with")}
 }
 
-// slow reports whether next's p95 was above the limit in the whole and in both halves.
+// slow reports whether next's p95 was above the limit, and lasted: in every slice of the time there were at least half as
+// many requests beyond the limit as that takes.
 func (s stretch) slow(l Limits, base time.Duration) (p95 time.Duration, slow bool) {
 	if base <= 0 {
 		return 0, false
 	}
-	above := func(d time.Duration) bool { return float64(d) > l.Latency*float64(base) }
-	var half measure.Tally
-	middle := len(s.seconds) / 2
-	for _, sec := range s.seconds[:middle] {
-		half.Add(sec.Next.Latency)
+	limit := time.Duration(l.Latency * float64(base))
+	var all measure.Tally
+	for _, sec := range s.seconds {
+		all.Add(sec.Next.Latency)
 	}
-	if len(s.seconds) > 1 && !above(half.Quantile(quantile)) {
-		return 0, false
+	if p95 = all.Quantile(quantile); all.Count() < l.LatencyLeast || p95 <= limit {
+		return p95, false
 	}
-	var older measure.Tally
-	for _, sec := range s.seconds[middle:] {
-		older.Add(sec.Next.Latency)
-		half.Add(sec.Next.Latency)
+	var slice [parts]tally
+	for i, sec := range s.seconds {
+		at := i * parts / len(s.seconds)
+		slice[at] = slice[at].plus(tally{sec.Next.Latency.Count(), sec.Next.Latency.CountAbove(limit)})
 	}
-	if !above(older.Quantile(quantile)) || !above(half.Quantile(quantile)) || half.Count() < l.LatencyLeast {
-		return 0, false
+	busy := 0
+	for _, t := range slice {
+		if t.n == 0 {
+			continue
+		}
+		busy++
+		if t.rate() < (1-quantile)/2 {
+			return p95, false
+		}
 	}
-	return half.Quantile(quantile), true
+	return p95, 2*busy > parts
 }
 
 func (s stretch) sentence(l Limits, p95, base time.Duration, against string) string {

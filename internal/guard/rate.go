@@ -295,8 +295,7 @@ func (c comparison) verdict(trigger string, alone bool) Verdict {
 	case Excess(c.strata) <= c.alpha:
 		return say(RollBack, "stable had %d of %d", c.stable.k, c.stable.n)
 	case c.alike > c.limit:
-		return say(Hold, "the same endpoints fail as often on stable, which had fewer requests to them (%d of %d): a common cause",
-			c.stable.k, c.stable.n)
+		return Verdict{Kind: Calm} // its endpoints fail as often on stable, which has fewer requests to them
 	case alone && attainable(c.strata) > c.alpha && Binomial(c.next.k, c.next.n, c.limit) <= c.alpha:
 		return say(RollBack, "stable had %d of %d, too few to compare with", c.stable.k, c.stable.n)
 	}

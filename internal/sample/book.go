@@ -77,13 +77,15 @@ func (b *Book) append(t measure.Tick) {
 		life = len(b.lives) - 1
 	}
 	b.ticks = append(b.ticks, stamp{t.At.UnixNano(), t.N, life})
+	var r *record
+	var of place
 	for i := range t.Series {
 		s := &t.Series[i]
-		at := place{s.App, s.Environment, s.Release}
-		r := b.releases[at]
-		if r == nil {
-			r = &record{}
-			b.releases[at] = r
+		if at := (place{s.App, s.Environment, s.Release}); r == nil || at != of { // a release's series follow each other
+			if r, of = b.releases[at], at; r == nil {
+				r = &record{}
+				b.releases[at] = r
+			}
 		}
 		if !r.open {
 			r.open = true
