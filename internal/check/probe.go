@@ -182,7 +182,7 @@ func (n names) final(why func(string) Absence, late bool) bool {
 		if why == nil {
 			return false
 		}
-		if a := why(name); !a.Final && !(a.Red && late) {
+		if a := why(name); !a.Final && (!a.Red || !late) {
 			return false
 		}
 	}
