@@ -68,6 +68,9 @@ func (r Report) Verdict() string {
 // Sentence tells what was seen, or what would have been.
 func (r Report) Sentence() string {
 	next, stable, unit := r.counts()
+	if next.n == 1 {
+		unit = strings.TrimSuffix(unit, "s")
+	}
 	p0 := usualRate(next, stable)
 	switch r.Verdict() {
 	case NoData:
