@@ -48,11 +48,9 @@ func (v view) plan(p web.PlanView) string {
 		b.WriteString(clean(p.Rollback) + "\n")
 	}
 	for _, r := range []struct{ name, text string }{{"rollback", p.RollbackSeconds}, {"capacity", p.Capacity}, {"traffic", p.LowTraffic}} {
-		for i, l := range wrap(clean(r.text), v.width-9) {
-			if i > 0 {
-				r.name = ""
-			}
+		for _, l := range wrap(printable(r.text), v.width-9) { // a sum has a line per part
 			b.WriteString(strings.TrimRight(pad(r.name, 9)+l, " ") + "\n")
+			r.name = ""
 		}
 	}
 	loosened := "nothing"

@@ -115,7 +115,7 @@ func (v view) special(d domain.Delivery) []string {
 		lines = append(lines, "  "+v.paint.yellow(pad("urgent", nameColumn)+clip(clean(d.Urgent), v.width-2-nameColumn)))
 	}
 	if d.From != "" {
-		lines = append(lines, "  "+pad("taken over", nameColumn)+clip(clean(d.From), v.width-2-nameColumn-10)+" is stable")
+		lines = append(lines, "  "+pad("taken over", nameColumn)+clip(clean(d.From), v.width-2-nameColumn-11)+", as stable")
 	}
 	return lines
 }

@@ -47,6 +47,7 @@ func plain(e domain.Event, d domain.Delivery) string {
 	case "rollout.crowded":
 		return plainRow(e, d, said)
 	case "rollout.rehearsed":
+		e.Stage = domain.VerifyStaging
 		return plainRow(e, d, "rollback rehearsed: "+wentBack(e, said))
 	case "rollout.rolled_back":
 		return plainRow(e, d, wentBack(e, said))

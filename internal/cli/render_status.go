@@ -98,6 +98,9 @@ func jobState(s domain.JobState) domain.DeliveryState {
 	}
 }
 
+// outside stands where the release of a taken-over app would have its commit.
+const outside = "outside"
+
 // back says whether one can go back, where to, and how fast.
 func back(r domain.RollbackStatus) string {
 	if !r.Possible {
@@ -105,6 +108,8 @@ func back(r domain.RollbackStatus) string {
 	}
 	text := "to " + domain.ShortCommit(r.Commit)
 	switch {
+	case r.Commit == outside:
+		text = "to the app that was taken over, where it still answers"
 	case r.Warm && r.Seconds != nil:
 		text += ", warm, " + took(seconds(*r.Seconds)) + " in its rehearsal"
 	case r.Warm:
@@ -145,7 +150,9 @@ func (v view) stops(b *strings.Builder, s domain.AppStatus) {
 	}
 	fmt.Fprintf(b, "  %s%sfreeze  %s        held  %s\n", pad("waits", nameColumn), pad(waits, 15), freeze, held)
 	for _, w := range s.Waits {
-		fmt.Fprintf(b, "    waits: %s · %s · expires %s\n", clean(w.Reason), clean(w.Owner), clock(w.Deadline, v.now))
+		for _, l := range wrap(fmt.Sprintf("waits: %s · %s · expires %s", clean(w.Reason), clean(w.Owner), clock(w.Deadline, v.now)), v.width-4) {
+			b.WriteString("    " + l + "\n")
+		}
 	}
 	if f := s.Freeze; f != nil {
 		until := "until somebody thaws it"

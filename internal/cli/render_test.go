@@ -147,6 +147,8 @@ func TestStatusIsDrawn(t *testing.T) {
 	cold.InFlight, cold.Environments = nil, slices.Clone(full.Environments)
 	cold.Environments[1].Jobs, cold.Environments[1].Rollback.Warm, cold.Environments[1].Rollback.Seconds = nil, false, ptr(8.04)
 	golden(t, "status_cold", at(92*time.Minute).status(cold))
+	cold.Environments[1].Rollback = domain.RollbackStatus{Possible: true, Commit: "outside"}
+	golden(t, "status_taken_over", at(92*time.Minute).status(cold))
 	golden(t, "status_empty", at(0).status(empty))
 	all := at(92 * time.Minute)
 	all.all = true
@@ -169,7 +171,7 @@ func TestPlanIsDrawn(t *testing.T) {
 			{Stage: domain.Monitor, Summary: "1h, then shift 100 %, retire stable/0 stable/1"},
 		}}
 	p.RollbackSeconds = "38 ms when it was last rehearsed in staging"
-	p.Capacity = "2 x 512 MiB more beside 2 x 512 MiB, + 20 %: 2.4 GiB of 3.9 GiB"
+	p.Capacity = "memory 2 × 512 MiB and a fifth to spare are 1.2 GiB, 2.4 GiB free\ndisk 61.0 GiB free, 256.0 MiB of it kept free"
 	p.LowTraffic = "at 0.1 requests/s 5 % for 15m sees about 4 requests: no flows are declared, so somebody is asked, and after 4h without an answer it goes back"
 	golden(t, "plan", at(0).plan(p))
 	p.Stable, p.Delivery, p.Earliest, p.Parity, p.Rollback = "", 0, 0, "", ""
@@ -210,7 +212,7 @@ func TestPlainLines(t *testing.T) {
 	event(1282*time.Second, "gate.waiting", "", map[string]any{"reason": "frozen: database move", "owner": "ana"})
 	event(1283*time.Second, "rollout.shifted", domain.DeployProduction, map[string]any{"weight": 0.95, "state": "failed", "message": "no acknowledgement"})
 	event(1290*time.Second, "rollout.rolled_back", domain.DeployProduction, map[string]any{"sentence": "back on 9be1f02 in 31 ms"})
-	event(1290*time.Second, "rollout.rehearsed", domain.VerifyStaging, map[string]any{"to": "9be1f02aaaa", "took": 0.038})
+	event(1290*time.Second, "rollout.rehearsed", "", map[string]any{"to": "9be1f02aaaa", "took": 0.038})
 	event(1290*time.Second, "gate.passed", "", map[string]any{"gate": "held", "detail": "not held"})
 	out.WriteString(plain(domain.Event{At: *after(1290 * time.Second), Type: "gate.passed", Stage: domain.DeployProduction, By: "ben",
 		Data: map[string]any{"gate": "evidence", "detail": "approved by ben: nobody is awake"}}, d))
