@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"slices"
@@ -31,10 +32,10 @@ func (c *control) handler(health func() Health) http.Handler {
 		writeJSON(w, http.StatusOK, status)
 	})
 	mux.HandleFunc("GET /v1/ticks", c.serveTicks)
-	mux.HandleFunc("GET /v1/inflight", func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, http.StatusOK, c.inFlight())
+	mux.HandleFunc("GET /v1/inflight", func(w http.ResponseWriter, r *http.Request) {
+		writeJSON(w, http.StatusOK, c.inFlightAll(r.Context()))
 	})
-	mux.HandleFunc("POST /v1/drain", c.serveDrain)
+	mux.HandleFunc("POST /v1/drain", serveDrain(c.drainAll))
 	mux.HandleFunc("GET /v1/health", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, health())
 	})
@@ -88,18 +89,20 @@ func (c *control) serveTicks(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, page)
 }
 
-func (c *control) serveDrain(w http.ResponseWriter, r *http.Request) {
-	var d DrainRequest
-	if err := readJSON(w, r, &d); err != nil {
-		writeProblem(w, err)
-		return
+func serveDrain(drain func(context.Context, DrainRequest) (DrainResult, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		var d DrainRequest
+		if err := readJSON(w, r, &d); err != nil {
+			writeProblem(w, err)
+			return
+		}
+		result, err := drain(r.Context(), d)
+		if err != nil {
+			writeProblem(w, err)
+			return
+		}
+		writeJSON(w, http.StatusOK, result)
 	}
-	result, err := c.drain(r.Context(), d)
-	if err != nil {
-		writeProblem(w, err)
-		return
-	}
-	writeJSON(w, http.StatusOK, result)
 }
 
 func readJSON(w http.ResponseWriter, r *http.Request, v any) error {

@@ -18,12 +18,14 @@ import (
 // control owns every change of the table. Requests never wait for it.
 type control struct {
 	plane  *plane
+	socket string // control socket, beside which workers that leave listen; "" for none
 	file   tableFile
 	ledger *ledger
 	log    *slog.Logger
 	life   context.Context // of the worker: probes and check listeners end with it
 
 	mu        sync.Mutex
+	closed    bool                   // the worker leaves: another one changes the table
 	gone      map[string]int64       // the last epochs of deleted routes, by key
 	releases  map[[2]string]*release // by key of the route and release
 	instances map[[3]string]*instance
@@ -74,6 +76,9 @@ func (c *control) put(r domain.Route) (domain.Route, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if err := c.closedError(); err != nil {
+		return r, err
+	}
 	current := c.plane.table.Load().routes
 	was := current[r.Key()]
 	if err := c.revived(&r, was); err != nil {
@@ -102,6 +107,9 @@ func (c *control) put(r domain.Route) (domain.Route, error) {
 func (c *control) remove(key string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if err := c.closedError(); err != nil {
+		return err
+	}
 	routes := maps.Clone(c.plane.table.Load().routes)
 	was := routes[key]
 	if was == nil {
@@ -181,6 +189,7 @@ func owned(r *domain.Route, routes map[string]*route) error {
 func (c *control) apply(routes map[string]*route, lowers bool) error {
 	if lowers {
 		c.swap(routes)
+		c.tellLeaving(routes)
 		c.unsaved = c.file.save(c.records(routes))
 		if c.unsaved != nil {
 			c.log.Error("table not written", "error", c.unsaved)
@@ -193,6 +202,7 @@ func (c *control) apply(routes map[string]*route, lowers bool) error {
 	}
 	c.unsaved = nil
 	c.swap(routes)
+	c.tellLeaving(routes)
 	return nil
 }
 
@@ -380,6 +390,9 @@ func (c *control) tick(now time.Time) {
 	c.meters = kept
 	if err := c.ledger.close(now, series); err != nil {
 		c.log.Error("tick lost", "error", err)
+	}
+	if c.closed {
+		return
 	}
 	c.deadMan(now, series)
 	if c.unsaved != nil {

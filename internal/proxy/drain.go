@@ -100,12 +100,8 @@ func (c *control) drain(ctx context.Context, d DrainRequest) (DrainResult, error
 	}
 	result.Open = what.open()
 	for _, r := range what.releases {
-		if at := unixTime(r.first.Load()); at.After(result.LastRequest) {
-			result.LastRequest = at
-		}
-		if at := unixTime(r.last.Load()); at.After(result.LastConnection) {
-			result.LastConnection = at
-		}
+		result.LastRequest = later(result.LastRequest, unixTime(r.first.Load()))
+		result.LastConnection = later(result.LastConnection, unixTime(r.last.Load()))
 	}
 	return result, nil
 }

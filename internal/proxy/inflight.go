@@ -27,9 +27,7 @@ func (c *control) inFlight() []InFlight {
 		slices.SortFunc(f.Instances, func(a, b InstanceInFlight) int { return cmp.Compare(a.Addr, b.Addr) })
 		list = append(list, f)
 	}
-	slices.SortFunc(list, func(a, b InFlight) int {
-		return cmp.Or(cmp.Compare(a.App, b.App), cmp.Compare(a.Environment, b.Environment), cmp.Compare(a.Role, b.Role), cmp.Compare(a.Release, b.Release))
-	})
+	slices.SortFunc(list, inOrder)
 	return list
 }
 

@@ -72,7 +72,7 @@ func TestRetryStaysWithinItsReleaseWhileItHasAHealthyInstance(t *testing.T) {
 			if n := count(by, "next"); n < 5 || n > 35 {
 				t.Errorf("next answered %d of 40", n)
 			}
-			asked, drawnNext := int64(stable.hits.Load()+next.hits.Load()), next.hits.Load()
+			asked, drawnNext := stable.hits.Load()+next.hits.Load(), next.hits.Load()
 			eventually(t, 5*time.Second, "nothing failed, and each release answered what it was drawn for", func() bool {
 				got := p.totals()
 				a, b := got["rel_aaaaaaa"], got["rel_bbbbbbb"]

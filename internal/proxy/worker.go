@@ -6,11 +6,13 @@ import (
 	"io"
 	"log"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -114,6 +116,7 @@ func newWorker(ctx context.Context, o options, logger *slog.Logger, files []sock
 		}
 	}
 	w.control = newControl(ctx, p, o.table, newLedger(newID(8)), logger)
+	w.control.socket = o.socket
 	return w, nil
 }
 
@@ -220,8 +223,9 @@ func (w *worker) heir(o options) (*exec.Cmd, error) {
 	return cmd, nil
 }
 
-// leave ends the worker. Then is called when it changes nothing any more, before it waits for its clients. On a hand-over (USR2) connections that are open may still bring their last request; on a stop
-// they end with their present one.
+// leave ends the worker. Then is called when it changes nothing by itself any more, before it waits for its clients. On a
+// hand-over (USR2) connections that are open may still bring their last request, and the worker follows the one after it; on a
+// stop they end with their present one.
 func (w *worker) leave(s os.Signal, then func()) error {
 	handOver := s == syscall.SIGUSR2
 	w.leaving.Store(true)
@@ -230,8 +234,16 @@ func (w *worker) leave(s os.Signal, then func()) error {
 			_ = ln.Close() // the holder keeps the socket itself
 		}
 	}
-	w.control.mu.Lock() // a change that is being made comes to its end; after it nobody changes the table here
-	_ = w.api.Close()   // whoever waits for an answer asks the next worker
+	w.control.close() // a change that is being made comes to its end; after it nobody changes the table here
+	_ = w.api.Close() // whoever waits for an answer asks the next worker
+	if handOver {
+		end, err := w.listenLeaving()
+		if err != nil {
+			w.log.Error("leaving without following", "error", err)
+		} else {
+			defer end()
+		}
+	}
 	w.say(sayReleased)
 	if then != nil {
 		then()
@@ -241,10 +253,9 @@ func (w *worker) leave(s os.Signal, then func()) error {
 		time.Sleep(lingerIdle)
 		streams = lingerStreams
 	}
-	rels := make([]*release, 0, len(w.control.releases))
-	for _, r := range w.control.releases {
-		rels = append(rels, r)
-	}
+	w.control.mu.Lock()
+	rels := slices.Collect(maps.Values(w.control.releases))
+	w.control.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), streams+keptFor)
 	defer cancel()
 	over := make(chan struct{})
