@@ -25,7 +25,8 @@ func approveCommand(s *session) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "approve [ID]", Short: "Say yes to what a delivery waits for", Args: atMost(1),
 		Long: `approve shows what a delivery waits for and records your yes. Without ID it is the only one that waits for somebody's
-word. On a terminal it asks once more; anywhere else --yes says that you mean it.
+word. On a terminal it asks once more; anywhere else --yes says that you mean it. It is a person's: it is taken on the
+server itself, through its socket, and not with a token.
 
 Exit codes
   0 recorded, and it goes on · 2 several wait, none does, or nobody can be asked · 3 server not reached: the line says

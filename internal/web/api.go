@@ -183,12 +183,18 @@ type answerInput struct {
 }
 
 func (s *Server) registerAnswers(api huma.API) {
+	approve := func(ctx context.Context, app string, number int, by, reason string) (domain.Delivery, error) {
+		if err := s.mayApprove(ctx); err != nil {
+			return domain.Delivery{}, err
+		}
+		return s.service.Approve(ctx, app, number, by, reason)
+	}
 	for _, a := range []struct {
 		verb, summary string
 		do            func(ctx context.Context, app string, number int, by, reason string) (domain.Delivery, error)
 	}{
 		{"cancel", "End a delivery: reject it, or roll it back", s.service.Cancel},
-		{"approve", "Agree with what a delivery waits for", s.service.Approve},
+		{"approve", "Agree with what a delivery waits for; on the unix socket only", approve},
 		{"reject", "Say no to what a delivery waits for: it ends", s.service.Reject},
 	} {
 		post(s, api, a.verb+"-delivery", "/v1/apps/{app}/deliveries/{number}/"+a.verb, a.summary,

@@ -342,3 +342,23 @@ func TestASlowReaderOfEventsIsDropped(t *testing.T) {
 		t.Error("not counted")
 	}
 }
+
+// An approval is a person's: a token may be a machine's, and without a sandbox the repositories' code has the socket too.
+func TestMachinesApproveNothing(t *testing.T) {
+	const approve, reject = "/v1/apps/shop/deliveries/2/approve", "/v1/apps/shop/deliveries/2/reject"
+	r := start(t, nil)
+	status, answer, _ := r.tcp(t, "POST", approve, `{}`, nil)
+	if status != 403 || !strings.Contains(answer, `"code":"refused"`) || strings.HasPrefix(r.last(), "approve") {
+		t.Errorf("with a token: %d %s, asked %q", status, answer, r.last())
+	}
+	if _, _, _ = r.tcp(t, "POST", reject, `{}`, nil); !strings.HasPrefix(r.last(), "reject shop 2 ci") {
+		t.Errorf("no is always safe, asked %q", r.last())
+	}
+	if status, answer, _ := r.local(t, "POST", approve, `{}`); status != 200 {
+		t.Errorf("on the machine: %d %s", status, answer)
+	}
+	open := start(t, func(o *web.Options) { o.NoApprovals = "repository code runs as the server itself" })
+	if status, answer, _ := open.local(t, "POST", approve, `{}`); status != 403 || !strings.Contains(answer, "as the server itself") || open.last() != "" {
+		t.Errorf("without a sandbox: %d %s, asked %q", status, answer, open.last())
+	}
+}

@@ -16,6 +16,9 @@ import (
 
 type identityKey struct{}
 
+// localKey marks callers whom the kernel has named, on the unix socket.
+type localKey struct{}
+
 // by returns the proven identity of the caller.
 func by(ctx context.Context) string {
 	name, _ := ctx.Value(identityKey{}).(string)
@@ -40,7 +43,21 @@ func peer(ctx context.Context, conn net.Conn) context.Context {
 	if err != nil || failed != nil {
 		return ctx
 	}
-	return context.WithValue(ctx, identityKey{}, userName(credentials.Uid))
+	return context.WithValue(context.WithValue(ctx, localKey{}, true), identityKey{}, userName(credentials.Uid))
+}
+
+// mayApprove lets only a person of this machine approve: as long as nobody logs in, a token may be a machine's, and code that
+// runs as the server itself could use the socket.
+func (s *Server) mayApprove(ctx context.Context) error {
+	if local, _ := ctx.Value(localKey{}).(bool); !local {
+		return domain.Errorf(domain.Refused, "not approved: a token may be a machine's, and an approval is a person's").
+			WithHint("approve on the server itself, through its socket; reject takes a token too")
+	}
+	if s.options.NoApprovals != "" {
+		return domain.Errorf(domain.Refused, "not approved: %s", s.options.NoApprovals).
+			WithHint("run belay serve as root, or where user namespaces work")
+	}
+	return nil
 }
 
 func userName(uid uint32) string {

@@ -30,6 +30,9 @@ type Options struct {
 	Hosts []string
 	// SocketGroup is the group that may use the unix socket; 0 is only the user that runs the server.
 	SocketGroup int
+	// NoApprovals is why nobody can be told from the repositories' code on the unix socket, so that no approval counts; "" is
+	// the usual case.
+	NoApprovals string
 	// Registry speaks the distribution protocol under /v2/; nil leaves it out. Whoever may ask the API may push and pull.
 	Registry http.Handler
 	// MaxBundle bounds an uploaded bundle or blob, in bytes; 0 is DefaultMaxBundle.
