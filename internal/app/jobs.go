@@ -170,6 +170,24 @@ func (j *jobReleases) Release(ctx context.Context, id string) (domain.Release, e
 	return j.store.Release(ctx, id)
 }
 
+// TakenBack reports whether a rollout of the release was rolled back, or is being.
+func (j *jobReleases) TakenBack(ctx context.Context, id string) (bool, error) {
+	rel, err := j.store.Release(ctx, id)
+	if domain.CodeOf(err) == domain.NotFound {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	rollouts, err := j.store.RolloutsOf(ctx, rel.App, rel.Delivery)
+	for _, r := range rollouts {
+		if r.Next == id && (r.State == domain.RolloutReverting || r.State == domain.RolloutRolledBack) {
+			return true, nil
+		}
+	}
+	return false, err
+}
+
 func isMajority(weight int) bool { return 2*weight > domain.WeightAll }
 
 // environment is one environment of one app.

@@ -85,6 +85,11 @@ func TestJobsFollowTheMajority(t *testing.T) {
 	if rel, _, err := j.Owner(t.Context(), "shop", domain.Production); err != nil || rel.ID != "rel_1" {
 		t.Errorf("while it is taken back jobs start on %s (%v)", rel.ID, err)
 	}
+	for id, want := range map[string]bool{"rel_1": false, "rel_2": true, "rel_9": false} {
+		if got, err := j.TakenBack(t.Context(), id); err != nil || got != want {
+			t.Errorf("%s is taken back: %t, %v", id, got, err)
+		}
+	}
 	split("rol_2", &first, &second, 0, true)
 	check("latched", "rel_1")
 	record.State = domain.RolloutRolledBack

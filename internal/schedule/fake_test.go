@@ -28,6 +28,7 @@ type world struct {
 	rows     map[key]map[int64]domain.JobRun
 	procs    map[domain.InstanceID]*proc
 	releases map[string]domain.Release
+	taken    map[string]bool
 	owner    string // id of the release with the majority, "" for none
 	takes    time.Duration
 	code     int
@@ -286,6 +287,12 @@ func (w *world) ports() Ports {
 		},
 		Failed: func(what string, err error) { w.t.Logf("%s: %v", what, err) },
 	}
+}
+
+func (w *world) TakenBack(ctx context.Context, id string) (bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.taken[id], ctx.Err()
 }
 
 // process is one life of the daemon.

@@ -56,6 +56,8 @@ type Releases interface {
 	// Owner returns that of one environment; false before there is one.
 	Owner(ctx context.Context, app string, env domain.Environment) (domain.Release, bool, error)
 	Release(ctx context.Context, id string) (domain.Release, error)
+	// TakenBack reports whether a release was rolled back, or is being: who said so may have died before End.
+	TakenBack(ctx context.Context, id string) (bool, error)
 }
 
 // Ports are what a Runner works with. All are needed.

@@ -142,12 +142,12 @@ func (r *Runner) attend(ctx context.Context, t *turn, timeout time.Duration) boo
 		})
 		defer alarm.Stop()
 	}
-	end, err := r.await(waiting, id)
+	end, err := r.endOf(waiting, id)
 	if errors.Is(err, errOver) {
 		if !r.enforce(ctx, t) {
 			return false
 		}
-		end, err = r.await(ctx, id)
+		end, err = r.endOf(ctx, id)
 	}
 	switch {
 	case ctx.Err() != nil:
@@ -159,9 +159,9 @@ func (r *Runner) attend(ctx context.Context, t *turn, timeout time.Duration) boo
 	}
 }
 
-// await returns how a job ended. The error is the cause of the end of ctx, or NotFound; whatever else is in the way is
+// endOf returns how a job ended. The error is the cause of the end of ctx, or NotFound; whatever else is in the way is
 // waited out.
-func (r *Runner) await(ctx context.Context, id domain.InstanceID) (end domain.JobRun, err error) {
+func (r *Runner) endOf(ctx context.Context, id domain.InstanceID) (end domain.JobRun, err error) {
 	found := r.insist(ctx, "watch "+id.String(), func(ctx context.Context) error {
 		end, err = r.ports.Driver.AwaitJob(ctx, id)
 		if domain.CodeOf(err) == domain.NotFound {

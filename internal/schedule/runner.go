@@ -21,6 +21,8 @@ const (
 	// clockBack is how far the clock must have been set back before the marks of the future are given up. Until then ticks
 	// that were accounted for do not come again.
 	clockBack = 24 * time.Hour
+	// endWithin is how long End waits: TERM, KILL 10 s later, and what that takes on a busy machine.
+	endWithin = 30 * time.Second
 	// keepRuns and keepFolders are how many runs of a job are remembered, and of how many of them the log.
 	keepRuns    = 20
 	keepFolders = 5
@@ -40,6 +42,7 @@ func keyOf(r domain.JobRun) key { return key{r.App, r.Environment, r.Role} }
 type Runner struct {
 	ports   Ports
 	ready   chan struct{} // closed when Run knows what an earlier process left
+	stopped chan struct{} // closed when Run has ended
 	workers sync.WaitGroup
 
 	// Of Run only.
@@ -69,12 +72,13 @@ type turn struct {
 
 // New returns a runner that does nothing until Run.
 func New(p Ports) *Runner {
-	return &Runner{ports: p, ready: make(chan struct{}), schedules: map[string]Schedule{}, marks: map[key]Mark{}, jobs: map[key]*job{}}
+	return &Runner{ports: p, ready: make(chan struct{}), stopped: make(chan struct{}), schedules: map[string]Schedule{}, marks: map[key]Mark{}, jobs: map[key]*job{}}
 }
 
 // Run goes on with what an earlier process left, and then starts every job at each of its ticks, until ctx ends. What runs
 // then goes on without it.
 func (r *Runner) Run(ctx context.Context) {
+	defer close(r.stopped)
 	defer r.workers.Wait()
 	if !r.insist(ctx, "find the jobs that run", r.resume) {
 		return
@@ -122,9 +126,17 @@ func (r *Runner) resume(ctx context.Context) error {
 	for _, m := range marks {
 		r.marks[key{m.App, m.Environment, m.Role}] = m
 	}
+	taken := map[string]bool{}
+	for _, run := range open {
+		if _, asked := taken[run.Release]; !asked && run.Release != "" {
+			if taken[run.Release], err = r.ports.Releases.TakenBack(ctx, run.Release); err != nil {
+				return err
+			}
+		}
+	}
 	// What runs already comes before what was made up for meanwhile.
 	slices.SortStableFunc(open, func(a, b domain.JobRun) int { return rank(a) - rank(b) })
-	r.enqueue(ctx, open)
+	r.enqueue(ctx, open, taken)
 	return nil
 }
 
@@ -209,7 +221,7 @@ func (r *Runner) claim(ctx context.Context, k key, w domain.Workload, now time.T
 		return time.Time{}, err
 	}
 	r.marks[k] = mark
-	r.enqueue(ctx, claimed)
+	r.enqueue(ctx, claimed, nil)
 	return s.Next(now), nil
 }
 
@@ -271,8 +283,9 @@ func atMost(n int) string {
 
 func clock(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
 
-// enqueue hands runs that are not over to the workers of their jobs, and tells of those that are.
-func (r *Runner) enqueue(ctx context.Context, runs []domain.JobRun) {
+// enqueue hands runs that are not over to the workers of their jobs, and tells of those that are. Those of the releases that
+// were taken back are to be ended.
+func (r *Runner) enqueue(ctx context.Context, runs []domain.JobRun, taken map[string]bool) {
 	for _, run := range runs {
 		switch run.State {
 		case domain.JobSkipped, domain.JobMissed:
@@ -280,6 +293,9 @@ func (r *Runner) enqueue(ctx context.Context, runs []domain.JobRun) {
 			continue
 		}
 		t := &turn{run: run, done: make(chan struct{})}
+		if taken[run.Release] {
+			t.ending = endedByRollback
+		}
 		if run.State == domain.JobRunning {
 			if t.begun = run.Tick; run.Started != nil {
 				t.begun = *run.Started
@@ -330,12 +346,13 @@ func (r *Runner) work(ctx context.Context, k key, j *job) {
 }
 
 // End ends what still runs of a release that was taken back, and returns when that is over and recorded. Runs of it that
-// have not begun begin on the release that has the traffic then.
+// have not begun begin on the release that has the traffic then. When it takes too long it goes on without the caller, who
+// gets an error.
 func (r *Runner) End(ctx context.Context, app string, env domain.Environment, release string) error {
-	select {
-	case <-r.ready:
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	ctx, cancel := context.WithTimeout(ctx, endWithin)
+	defer cancel()
+	if err := r.await(ctx, r.ready, app); err != nil {
+		return err
 	}
 	r.mu.Lock()
 	r.ends++
@@ -359,13 +376,23 @@ func (r *Runner) End(ctx context.Context, app string, env domain.Environment, re
 	}
 	r.mu.Unlock()
 	for _, done := range ending {
-		select {
-		case <-done:
-		case <-ctx.Done():
-			return domain.Errorf(domain.Failed, "end the jobs of %s: %w", app, context.Cause(ctx))
+		if err := r.await(ctx, done, app); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// await waits for a step of End.
+func (r *Runner) await(ctx context.Context, done <-chan struct{}, app string) error {
+	select {
+	case <-done:
+		return nil
+	case <-r.stopped:
+		return domain.Errorf(domain.Unavailable, "end the jobs of %s: the server stops", app)
+	case <-ctx.Done():
+		return domain.Errorf(domain.Failed, "end the jobs of %s: %w", app, context.Cause(ctx))
+	}
 }
 
 // Status lists the jobs of an environment, each with its next tick and what became of the last one.

@@ -366,6 +366,52 @@ func TestRollbackWhateverDies(t *testing.T) {
 	}
 }
 
+// Whoever took a release back died before End, and nobody calls it again.
+func TestRollbackThatNobodyToldOf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.takes = time.Hour
+		w.release("rel_1", tenSeconds, nil)
+		w.release("rel_2", tenSeconds, nil)
+		w.own("rel_2")
+		p := w.serve()
+		time.Sleep(15 * time.Second)
+		p.stop()
+		if err := p.End(t.Context(), "shop", domain.Production, "rel_2"); domain.CodeOf(err) != domain.Unavailable {
+			t.Errorf("End without anybody who ends: %v", err)
+		}
+		w.own("rel_1")
+		w.set(func() { w.taken, w.takes = map[string]bool{"rel_2": true}, time.Second })
+		p = w.serve()
+		defer p.stop()
+		time.Sleep(2 * time.Second)
+		wantRuns(t, w, `00:00:10 rel_2 failed ended by the rollback`)
+	})
+}
+
+// A job that cannot be ended does not hold up the rollback for ever.
+func TestEndHasADeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.takes = time.Hour
+		w.release("rel_1", tenSeconds, nil)
+		w.own("rel_1")
+		p := w.serve()
+		defer p.stop()
+		time.Sleep(15 * time.Second)
+		w.set(func() { w.down = true }) // nothing can be stored or stopped
+		began := time.Now()
+		if err := p.End(t.Context(), "shop", domain.Production, "rel_1"); domain.CodeOf(err) != domain.Failed || time.Since(began) != endWithin {
+			t.Errorf("after %s: %v", time.Since(began), err)
+		}
+		w.set(func() { w.down = false })
+		time.Sleep(2 * time.Second)
+		if r := w.runs(tidy)[0]; r.State != domain.JobFailed || r.Message != endedByRollback {
+			t.Errorf("afterwards: %+v", r)
+		}
+	})
+}
+
 func TestTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
