@@ -36,6 +36,7 @@ func (r *rig) totals() map[string]measure.Series {
 }
 
 func TestNextThatCannotServeIsServedByStable(t *testing.T) {
+	t.Parallel()
 	p := startProxy(t)
 	stable := startBackend(t, "stable", mixed)
 	r := routeTo(backendOn("aaaaaaa", stable.addr()), backendOn("bbbbbbb", deadAddr(t)), 5_000)
@@ -139,6 +140,7 @@ func TestBrokenRequestsAreRepeatedOnlyWhenSafe(t *testing.T) {
 }
 
 func TestTruncatedAnswerReachesTheClientAsTruncated(t *testing.T) {
+	t.Parallel()
 	p := startProxy(t)
 	b := startBackend(t, "x", func(m *http.ServeMux) {
 		m.HandleFunc("/chunks", func(w http.ResponseWriter, _ *http.Request) {
@@ -264,6 +266,7 @@ func TestExpectContinue(t *testing.T) {
 }
 
 func TestDeadInstanceGetsNoTrafficAndIsTriedWhenAllAreDead(t *testing.T) {
+	t.Parallel()
 	p := startProxy(t)
 	var sick atomic.Bool
 	sick.Store(true)

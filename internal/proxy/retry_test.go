@@ -142,6 +142,7 @@ func TestUsersOfNextAreServedByStableAndStayNexts(t *testing.T) {
 
 // Stable's own failures are stable's: next never serves what was not drawn for it.
 func TestStableIsNeverServedByNext(t *testing.T) {
+	t.Parallel()
 	p := startProxy(t)
 	next := startBackend(t, "next")
 	r := routeTo(backendOn("aaaaaaa", deadAddr(t)), backendOn("bbbbbbb", next.addr()), 2_500)
@@ -162,6 +163,7 @@ func TestStableIsNeverServedByNext(t *testing.T) {
 
 // A POST that next may have seen is not sent again, neither to next nor to stable; the failure is next's.
 func TestWrittenPostOfNextIsNotServedByStable(t *testing.T) {
+	t.Parallel()
 	p := startProxy(t)
 	stable := startBackend(t, "stable", mixed)
 	addr, seen := breaker(t, 9)

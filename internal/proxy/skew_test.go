@@ -87,6 +87,7 @@ func (r *rig) do(method, path string, payload io.Reader, header ...string) (int,
 }
 
 func TestSkewGuardAsksOnlyForFilesThatCanBeAskedForTwice(t *testing.T) {
+	t.Parallel()
 	p, asked := skewed(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "found") })
 	for _, c := range []struct {
 		method, path string

@@ -20,6 +20,7 @@ import (
 )
 
 func TestTicksAreCountedExactlyOnce(t *testing.T) {
+	t.Parallel()
 	p := startProxy(t)
 	b := startBackend(t, "x", func(m *http.ServeMux) {
 		m.HandleFunc("/orders/", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) })
@@ -129,6 +130,7 @@ func certificate(t *testing.T, dir, host string, serial int64) {
 }
 
 func TestTLSFromAFolder(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	certificate(t, dir, "shop.example", 1)
 	p := startProxy(t, func(c *Config) { c.HTTPS, c.Certs = []string{"127.0.0.1:0"}, dir })
