@@ -18,6 +18,7 @@ func TestAwkwardMoments(t *testing.T) {
 		"the record fails through a whole rollback, and a restart":    {strategy: StrategyBlueGreen, harm: 10, store: span{18, 30}, crashes: []crash{{at: 25 * time.Second}}},
 		"harm while the gate is shut":                                 {strategy: StrategyCanary, gate: span{22, 100}, harm: 30},
 		"an instance of next is gone before the end":                  {strategy: StrategyRolling, deaths: []death{{at: 20, of: instanceID("v2", "web", 0), gone: true}}},
+		"stable would lose one more than its share allows":            {strategy: StrategyRolling, deaths: []death{{at: 1, of: instanceID("v1", "web", 1)}}},
 		"a consumer of next is gone before the end":                   {strategy: StrategyBlueGreen, mix: allRoles, deaths: []death{{at: 30, of: instanceID("v2", "worker", 0), gone: true}}},
 		"next dies while stable is half gone":                         {strategy: StrategyRolling, harm: end - 20, starts: failing{span: span{end - 25, 60}, release: "v1"}},
 		"the data plane hangs at the end, and somebody wants it back": {strategy: StrategyBlueGreen, wish: 20, splits: span{19, 120}, states: span{19, 120}},
@@ -59,5 +60,18 @@ func TestWishWhileTheEndIsWritten(t *testing.T) {
 				lives = m.lives
 			}
 		}
+	}
+}
+
+// TestNextIsGoneWhileTheEndIsWritten: the same, and an instance of next is gone when the process is back.
+func TestNextIsGoneWhileTheEndIsWritten(t *testing.T) {
+	_, calm := crashed(t, course{strategy: StrategyRolling})
+	lost := []death{{at: int(calm.watched.Sub(calm.began)/time.Second) + 2, of: instanceID("v2", "web", 0), gone: true}}
+	for after, lives := 15, 2; lives == 2; after++ {
+		_, m := crashed(t, course{strategy: StrategyRolling, deaths: lost, crashes: []crash{{after: after, down: 4, hard: true}}})
+		if m.wrong != nil {
+			t.Errorf("effect %d: %v: %s", after, m.wrong, m)
+		}
+		lives = m.lives
 	}
 }

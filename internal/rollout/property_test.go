@@ -141,6 +141,34 @@ func courses(t *rapid.T) course {
 	return c
 }
 
+// Faults that were planted in the executor by hand, each seen caught by the test named (most by many more):
+//
+//	shift before next is healthy                        TestScar_argo_3941, TestAwkwardMoments
+//	rollback without its latch                          TestCrashEverywhere, TestStorm
+//	forgets stable's singleton                          TestCrashEverywhere, TestScar_argo_1707
+//	settles before the last shift, or the last bake     TestPlans, TestCrashEverywhere
+//	stops before the drain                              TestScar_argo_4834, TestStorm
+//	a bake ends by its deadline, whatever was seen      TestStorm
+//	a bake begins anew after a restart                  TestBakeSpansRestart
+//	stable's consumers start before next's are gone     TestScar_argo_1707, TestCrashEverywhere
+//	a singleton starts before the other one stops       TestCrashEverywhere, TestStorm
+//	the weight is guessed when it is unknown            TestAwkwardMoments
+//	lowers what stable has lost meanwhile               TestStableDiesWhileItComesBack
+//	lowers to 0 at once, whatever stable has            TestScar_argo_3888
+//	a restart forgets the latch                         TestCrashEverywhere, TestStorm
+//	a restart forgets the journal's rollback            TestCrashEverywhere
+//	the latch is dropped before the end is recorded     TestAwkwardMoments, TestStorm
+//	no guard beside the steps                           TestAwkwardMoments
+//	a step has no deadline                              TestScar_argo_4128
+//	an interrupt is not heard                           TestScar_argo_4461
+//	all of next's consumers start at the first step     TestScar_argo_438
+//	rolling retires stable before the shift             TestPlans, TestStorm
+//	retires what the traffic needs                      TestAwkwardMoments
+//	settles though an instance of next is gone          TestAwkwardMoments
+//	a data plane that names only next counts as 0 %     TestNextIsGoneWhileTheEndIsWritten
+//	a rollback is tried once                            TestScar_pipecd_3468
+//	a retire goes on after the rollback began           TestStorm
+
 // TestStorm plays random courses of wishes, faults, ticks, gates and restarts over all strategies and roles: whatever happens
 // in whatever order, traffic goes only where the healthy instances for it are, a rollback ends at 0 % and stays there, no bake
 // ends that was not seen, consumers are as many as the weight says and come back, a singleton never runs twice, every wait
