@@ -345,12 +345,18 @@ func (p *process) live() error {
 	e := &Engine{Driver: p, Router: p, Guard: p, Gate: p, Checker: p, Ledger: p, Journal: p, Observer: p,
 		Limits: Limits{Step: modelSlack, Gate: modelGate, Rollback: time.Minute, PageEvery: 5 * time.Minute, RollbackDrain: 5 * time.Second}}
 	r := &Rollout{Record: p.rollout, Plan: p.plan, Stable: p.machine.stable, Next: *p.next}
+	wanted := errors.New("ana wants it back")
+	select {
+	case <-p.wish: // what was wanted while nobody lived is read first
+		r.Interrupt(wanted)
+	default:
+	}
 	heard, over := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(heard)
 		select {
 		case <-p.wish:
-			r.Interrupt(errors.New("ana wants it back"))
+			r.Interrupt(wanted)
 		case <-over:
 		}
 	}()
