@@ -86,7 +86,7 @@ func TestEveryBlockOfRequestsIsExact(t *testing.T) {
 // Visitors with an id of the app's own are split within what 99.9 % of fair draws give, and nobody goes back as the weight
 // grows.
 func TestVisitorsWithAnIdAreSplitFairlyAndNeverGoBack(t *testing.T) {
-	const visitors = 4_000
+	const visitors = 2_500
 	worst := 0.0
 	defer func() { t.Logf("the farthest of all splits is %.2f standard deviations off, 3.29 are allowed", worst) }()
 	for kind, id := range ids {
@@ -175,7 +175,7 @@ func TestClientWithoutCookiesCannotChooseASide(t *testing.T) {
 	for _, c := range []struct {
 		split          string
 		weight, blocks int
-	}{{"visitor", 500, 64}, {splitRequest, 500, 64}, {splitRequest, 9_500, 1024}} {
+	}{{"visitor", 500, 64}, {splitRequest, 500, 64}, {splitRequest, 9_500, 320}} {
 		rt := newSplitter(t, c.split, nil).at(c.weight)
 		p, next, mine := float64(c.weight)/domain.WeightAll, 0, 0
 		r := request("", "")
