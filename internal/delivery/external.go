@@ -6,7 +6,6 @@ import (
 
 	"github.com/belay-cd/belay/internal/config"
 	"github.com/belay-cd/belay/internal/domain"
-	"github.com/belay-cd/belay/internal/journal"
 	"github.com/belay-cd/belay/internal/rollout"
 )
 
@@ -17,6 +16,9 @@ import (
 // externalCommit stands where a release has its commit: nobody knows that of a running app.
 const externalCommit = "outside"
 
+// externalKey is where the id of the taken over release is stored before its delivery is.
+const externalKey = "external"
+
 // Takeover admits running apps.
 type Takeover interface {
 	// Address returns host:port of the URL of a running app. It refuses what cannot be taken over.
@@ -25,27 +27,28 @@ type Takeover interface {
 	Register(rel domain.Release)
 }
 
-// admitFrom refuses to take over where something is stable already, or where nothing answers.
-func (s *Service) admitFrom(ctx context.Context, f *config.File, url string) error {
+// admitFrom refuses to take over where something is stable already, or where nothing answers. It returns the id under which
+// the driver knows the running app from now on, "" when none is taken over.
+func (s *Service) admitFrom(ctx context.Context, f *config.File, url string) (string, error) {
 	if url == "" {
-		return nil
+		return "", nil
 	}
 	slot, err := s.ports.Store.Slot(ctx, string(f.App), domain.Production)
 	if err != nil {
-		return err
+		return "", err
 	}
 	if slot.Stable != "" {
-		return domain.Errorf(domain.Invalid, "--from: %s has a stable release in production already", f.App).
+		return "", domain.Errorf(domain.Invalid, "--from: %s has a stable release in production already", f.App).
 			WithHint("it is for the first delivery only: ship without it")
 	}
 	rel, err := s.external(f, url)
 	if err != nil {
-		return err
+		return "", err
 	}
 	if err := s.answers(ctx, rel); err != nil {
-		return domain.Errorf(domain.Invalid, "--from %s: it cannot be taken over: %w", url, err).WithHint("the app must run, and answer its probe, before it is taken over")
+		return "", domain.Errorf(domain.Invalid, "--from %s: it cannot be taken over: %w", url, err).WithHint("the app must run, and answer its probe, before it is taken over")
 	}
-	return nil
+	return rel.ID, nil
 }
 
 // answers asks a running app once, through the driver.
@@ -91,8 +94,7 @@ func (r *run) takeOver(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	rel.ID, err = journal.Do(ctx, r.journal(), "external", func(context.Context) (string, error) { return rel.ID, nil })
-	if err != nil {
+	if _, err := r.recall(ctx, externalKey, &rel.ID); err != nil {
 		return err
 	}
 	slot, err := r.s.ports.Store.Slot(ctx, r.d.App, domain.Production)

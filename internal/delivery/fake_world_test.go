@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -64,6 +65,8 @@ type world struct {
 	silent   atomic.Bool       // the data plane is not measured
 	splitErr func(rollout.Split) error
 	attest   func(domain.Stage) error
+	idle     bool   // nobody comes
+	file     string // of every commit that has none of its own
 	flows    []Flow // what each round of the app's own flows says
 	flowed   int    // rounds
 	ended    []string
@@ -341,7 +344,7 @@ func (p ports) Have(context.Context, string) ([]string, error) { return nil, nil
 func (p ports) File(_ context.Context, _, commit, _ string) ([]byte, error) {
 	p.w.mu.Lock()
 	defer p.w.mu.Unlock()
-	if text := p.w.yaml[commit]; text != "" {
+	if text := cmp.Or(p.w.yaml[commit], p.w.file); text != "" {
 		return []byte(text), nil
 	}
 	return []byte(belayYAML), nil
@@ -523,7 +526,7 @@ func (p ports) Split(ctx context.Context, s rollout.Split) error {
 	}
 	r.split = s
 	for _, rel := range []*domain.Release{s.Stable, s.Next} {
-		if rel == nil || r.gets(rel.ID) == 0 {
+		if rel == nil || rel.External != "" || r.gets(rel.ID) == 0 {
 			continue
 		}
 		delete(r.drained, rel.ID)
@@ -553,7 +556,11 @@ func (p ports) State(ctx context.Context, app string, env domain.Environment) (r
 	if r == nil {
 		return rollout.Traffic{}, nil
 	}
-	return rollout.Traffic{Rollout: r.split.Rollout, Weight: r.split.Weight, Latched: r.split.Latched}, nil
+	t := rollout.Traffic{Rollout: r.split.Rollout, Weight: r.split.Weight, Latched: r.split.Latched}
+	if r.split.Stable != nil {
+		t.Stable = r.split.Stable.ID
+	}
+	return t, nil
 }
 
 func (p ports) Drain(ctx context.Context, id domain.InstanceID, within time.Duration) error {
@@ -602,6 +609,9 @@ func (w *world) second(app string, env domain.Environment, at time.Time) (stable
 			return "", guard.Side{}
 		}
 		n := int64(perSecond * weight / domain.WeightAll)
+		if w.idle {
+			n = 0
+		}
 		share := w.base
 		if w.badFor.IsZero() || at.Before(w.badFor) {
 			share += w.bad[rel.Commit]
@@ -618,7 +628,7 @@ func (w *world) each(app string, env domain.Environment, from, to time.Time, f f
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for at := from.Truncate(time.Second).Add(time.Second); !at.After(to); at = at.Add(time.Second) {
-		if stable, next, s := w.second(app, env, at); !w.silent.Load() {
+		if stable, next, s := w.second(app, env, at); !w.silent.Load() || env == domain.Staging {
 			f(stable, next, s)
 		}
 	}
@@ -627,6 +637,12 @@ func (w *world) each(app string, env domain.Environment, from, to time.Time, f f
 func (w *world) sum(app string, env domain.Environment, release string, from, to time.Time) (n guard.Side) {
 	if now := time.Now(); to.After(now) {
 		to = now
+	}
+	w.mu.Lock()
+	idle := w.idle
+	w.mu.Unlock()
+	if idle {
+		return n
 	}
 	w.each(app, env, from, to, func(stable, next string, s guard.Second) {
 		if release == "" || stable == release {

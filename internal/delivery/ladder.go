@@ -28,9 +28,11 @@ type ladder struct {
 	failed error // a flow is red on next and not on stable
 	begun  bool
 	shown  string
-	asked  time.Time
-	work   sync.WaitGroup
-	stop   context.CancelFunc
+	// approved is who said that it may go on.
+	approved string
+	asked    time.Time
+	work     sync.WaitGroup
+	stop     context.CancelFunc
 }
 
 // What guard.undecided may say beside the ladder.
@@ -91,8 +93,10 @@ func (l *ladder) enough(ctx context.Context, report guard.Report) (bool, error) 
 	case sent >= config.LadderFlows:
 		return true, nil
 	}
-	l.show(ctx, fmt.Sprintf("%s had only %s: the app's own flows are sent to next, %d of %d", l.at(), requests(report.Next.Requests), sent,
-		config.LadderFlows), "belay", l.deadline())
+	if l.shown == "" { // at once, not for each more of them
+		l.show(ctx, fmt.Sprintf("%s had only %s: the app's own flows are sent to next, %d times each", l.at(), requests(report.Next.Requests),
+			config.LadderFlows), "belay", l.deadline())
+	}
 	return false, nil
 }
 
@@ -139,6 +143,7 @@ func (l *ladder) ask(ctx context.Context, why string) (bool, error) {
 	for _, f := range facts {
 		if f.Kind == approveFact && !f.At.Before(l.asked) {
 			l.run.ask(false)
+			l.approved = f.By
 			return true, nil
 		}
 	}
@@ -147,6 +152,19 @@ func (l *ladder) ask(ctx context.Context, why string) (bool, error) {
 		return false, domain.Errorf(domain.Expired, "%s, and nobody said within %s that it may go on", why, domain.Span(config.AskExpire))
 	}
 	return false, nil
+}
+
+// tell adds to a finding how the hold ended upwards.
+func (l *ladder) tell(f rollout.Finding) rollout.Finding {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.approved != "":
+		f.Sentence += "; " + l.approved + " said that it may go on"
+	case l.sent >= config.LadderFlows:
+		f.Sentence += fmt.Sprintf("; each of the app's own flows was answered well %d times", l.sent)
+	}
+	return f
 }
 
 // flow sends the flows once a second, beside the guard.

@@ -78,7 +78,7 @@ func planRows(f *config.File, set settings, fleet rollout.Fleet) ([]PlanRow, flo
 		case domain.VerifyProduction:
 			row.Summary = fmt.Sprintf("error rate < %s, p95 < baseline + %s, %s", rate(set.VerifyErrorRate), rate(set.VerifyLatency), checks)
 		case domain.Monitor:
-			row.Summary = monitorSummary(set)
+			row.Summary = monitorSummary(set, fleet)
 		}
 		row.Steps = planSteps(plan, s.Name)
 		rows = append(rows, row)
@@ -87,9 +87,11 @@ func planRows(f *config.File, set settings, fleet rollout.Fleet) ([]PlanRow, flo
 }
 
 // monitorSummary says what Monitor watches and what stays on stable meanwhile.
-func monitorSummary(set settings) string {
+func monitorSummary(set settings, fleet rollout.Fleet) string {
 	text := domain.Span(set.Rollout.Hold)
 	switch {
+	case fleet.Stable == nil:
+		return text + " at 100 %, fixed limits only: there is nothing to compare with"
 	case set.Rollout.Strategy == rollout.StrategyRolling:
 		return text + " at 100 %, stable's instances are stopped and stay unpacked: no guarantee, compared with history"
 	case set.Rollout.Holdback == 0:

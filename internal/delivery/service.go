@@ -250,7 +250,8 @@ func (s *Service) Ship(ctx context.Context, in Submission) (domain.Delivery, err
 	if err := s.taken(ctx, file); err != nil {
 		return domain.Delivery{}, err
 	}
-	if err := s.admitFrom(ctx, file, in.From); err != nil {
+	external, err := s.admitFrom(ctx, file, in.From)
+	if err != nil {
 		return domain.Delivery{}, err
 	}
 	if err := s.ports.Store.EnsureApp(ctx, in.App, commit.Repository+":"+in.Folder); err != nil {
@@ -260,6 +261,11 @@ func (s *Service) Ship(ctx context.Context, in Submission) (domain.Delivery, err
 	id := domain.NewID("dly_")
 	if err := s.newRun(domain.Delivery{ID: id}).remember(ctx, "file", storedFile{Name: name, Text: string(text)}); err != nil {
 		return domain.Delivery{}, err
+	}
+	if external != "" {
+		if err := s.newRun(domain.Delivery{ID: id}).remember(ctx, externalKey, external); err != nil {
+			return domain.Delivery{}, err
+		}
 	}
 	d, created, err := s.ports.Store.CreateDelivery(ctx, domain.Delivery{
 		ID: id, App: in.App, Commit: commit.SHA, Subject: commit.Subject, Author: commit.Author, ShippedBy: in.By, Folder: in.Folder,

@@ -181,7 +181,8 @@ func (r *run) coolDown(next domain.Release) error {
 	var errs []error
 	for _, role := range rollout.RolesOf(&next) {
 		for i := 0; role.Kind == domain.Web && i < role.Instances; i++ {
-			errs = append(errs, r.s.ports.Runner.Stop(r.s.life, rollout.InstanceOf(&next, role.Name, i).InstanceID))
+			id := rollout.InstanceOf(&next, role.Name, i).InstanceID
+			errs = append(errs, r.s.ports.Traffic.Drain(r.s.life, id, config.RollbackWebSocketDrain), r.s.ports.Runner.Stop(r.s.life, id))
 		}
 	}
 	return errors.Join(errs...)

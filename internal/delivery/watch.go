@@ -52,7 +52,7 @@ func (s *Service) Watch(ctx context.Context, roll *rollout.Rollout, w rollout.Wa
 	if err != nil {
 		return rollout.Finding{}, err
 	}
-	return rollout.Finding{Verdict: report.Verdict(), Sentence: report.Sentence()}, nil
+	return steps.tell(rollout.Finding{Verdict: report.Verdict(), Sentence: report.Sentence()}), nil
 }
 
 // Raise waits until next may get more traffic: a freeze stops that, and never a rollback.
