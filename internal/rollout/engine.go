@@ -166,7 +166,7 @@ func (e *Engine) Advance(ctx context.Context, r *Rollout, stage domain.Stage) er
 			i = end
 			continue
 		}
-		settled := i > r.Plan.Settled()
+		settled := i > r.Plan.Settled() || r.Record.State == domain.RolloutDone
 		live := work
 		if settled {
 			live = ctx

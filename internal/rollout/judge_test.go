@@ -22,7 +22,7 @@ func (m *machine) judge(end error) error {
 		return fmt.Errorf("it took %s", time.Since(m.began))
 	case end == nil, errors.As(end, &back) && back.Left:
 		serves, leaves, state = m.next, m.stable, domain.RolloutDone
-	case m.rollout.State == domain.RolloutDone && (m.course.stops.long > 0 || m.course.starts.long > 0 || m.course.states.long > 0 || m.course.store.long > 0):
+	case m.rollout.State == domain.RolloutDone && (m.course.stops.long > 0 || m.course.starts.long > 0 || m.course.states.long > 0):
 		return nil // next is stable, and what could not be done after that is in the error
 	case back == nil:
 		return fmt.Errorf("no end: %w: %s", end, m)
