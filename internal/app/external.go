@@ -196,8 +196,7 @@ func (e *externals) start(ctx context.Context, x *external) (domain.InstanceStat
 	w := x.rel.Workloads[0]
 	e.mu.Unlock()
 	within := cmp.Or(w.Probe.StartWithin, time.Minute)
-	late := errors.New("it was given " + domain.Span(within))
-	limited, cancel := context.WithTimeoutCause(ctx, within, late)
+	limited, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	again := time.NewTicker(externalEvery / 10)
 	defer again.Stop()
@@ -210,9 +209,10 @@ func (e *externals) start(ctx context.Context, x *external) (domain.InstanceStat
 		case <-again.C:
 		case <-limited.Done():
 			status := e.statusOf(x)
-			return status, domain.Errorf(domain.Failed, "the app at %s does not answer: %s: %w", x.rel.External,
-				cmp.Or(status.Message, err.Error()), context.Cause(limited)).
+			silent := domain.Errorf(domain.Failed, "the app at %s does not answer: %s", x.rel.External, cmp.Or(status.Message, err.Error())).
 				WithHint("belay does not start this app: start it as it was started before")
+			silent.Cause = context.Cause(limited)
+			return status, silent
 		}
 	}
 }

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -109,6 +110,8 @@ func TestTakenOverMustAnswer(t *testing.T) {
 	cancel()
 	if _, err := r.Start(ctx, inst); err == nil {
 		t.Error("nobody waits, and it is started")
+	} else if !errors.Is(err, context.Canceled) {
+		t.Errorf("nobody waits: %v", err)
 	}
 	gone := rel
 	gone.ID, gone.External = "rel_9", closedPort(t)
