@@ -283,3 +283,17 @@ func TestFlows(t *testing.T) {
 		t.Errorf("without flows: %+v", none)
 	}
 }
+
+// A load whose delivery is over makes nothing wait any more, also where nobody stops it.
+func TestBusyEndsWithTheLoad(t *testing.T) {
+	b := newBench(t)
+	j := job(file(t, ""), domain.Staging)
+	ctx, cancel := context.WithCancel(t.Context())
+	stop := b.synthetic.Load(ctx, j, 1)
+	if !b.checks.numbers.busy("shop", domain.Staging) {
+		t.Error("a load that runs does not count")
+	}
+	cancel()
+	eventually(t, "nothing is busy", func() bool { return !b.checks.numbers.busy("shop", domain.Staging) })
+	stop()
+}
