@@ -17,10 +17,11 @@ import (
 	"github.com/belay-cd/belay/internal/domain"
 )
 
-// everySecond is a job that says in a volume, which outlives releases, which run of which commit it is.
+// everySecond is a job that says in a volume, which outlives releases, which run of which commit it is. It takes as long as
+// the mode of its commit says.
 const everySecond = `roles:
   tick:
-    run: echo "$BELAY_INSTANCE $BELAY_COMMIT" >> said/log
+    run: echo "$BELAY_INSTANCE $BELAY_COMMIT" >> said/log; exec sleep $(sed -n "s/.*job=//p" mode)
     schedule: "* * * * * * UTC"
     overlap: queue
     timeout: 20s
@@ -46,7 +47,7 @@ func (w *world) said() map[int64][]string {
 	return runs
 }
 
-// told lists what the events say became of each tick in production, until that of until is told.
+// told lists what the events say became of each tick in production, until that of until is told, or a later one.
 func (w *world) told(until int64) map[int64][]string {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
@@ -73,15 +74,21 @@ func (w *world) told(until int64) map[int64][]string {
 	return told
 }
 
-// deliverTicking ships a commit with the job of every second.
-func (w *world) deliverTicking(name string) domain.Delivery {
+// shipTicking ships a commit with the job of every second, which takes so long.
+func (w *world) shipTicking(name, seconds string) int {
 	w.t.Helper()
 	file := fmt.Sprintf(belayFile, w.build, w.file, w.probes, w.monitor)
 	w.write("belay.yaml", strings.Replace(file, "roles:\n", everySecond, 1), 0o644)
-	w.write("mode", "name="+name+"\n", 0o644)
+	w.write("mode", "name="+name+" job="+seconds+"\n", 0o644)
 	w.git("add", "--all")
 	w.git("commit", "--quiet", "--message", name)
-	d := w.await(w.ship(), 90*time.Second)
+	return w.ship()
+}
+
+// deliverTicking delivers a commit with the job of every second.
+func (w *world) deliverTicking(name string) domain.Delivery {
+	w.t.Helper()
+	d := w.await(w.shipTicking(name, "0"), 90*time.Second)
 	if d.State != domain.DoneState {
 		w.t.Fatalf("%s\n%s", describe(d), w.tail("serve.log"))
 	}
@@ -138,5 +145,50 @@ func TestEachTickOnceAcrossCutovers(t *testing.T) {
 	code, out := w.belay("logs", "--role", "tick")
 	if code != 0 {
 		t.Errorf("belay logs ended with %d: %s", code, out)
+	}
+}
+
+// A rollback ends the job that next has begun, and the ticks go on where the traffic is.
+func TestRollbackEndsTheJobsOfNext(t *testing.T) {
+	w := newWorld(t, "1s", "")
+	first := w.deliverTicking("first")
+	w.monitor = "60s"
+	w.shipTicking("second", "600")
+	next := w.git("rev-parse", "HEAD")
+	var tick int64
+	eventually(t, 60*time.Second, "the job runs on next", func() error {
+		for at, commits := range w.said() {
+			if commits[0] == next {
+				tick = at
+				return nil
+			}
+		}
+		return errors.New("only on stable")
+	})
+	began := time.Now()
+	if code, out := w.belay("rollback", "production", "--reason", "torture"); code != 0 {
+		t.Fatalf("rollback ended with %d: %s", code, out)
+	}
+	eventually(t, 20*time.Second, "the ticks go on", func() error {
+		for at, commits := range w.said() {
+			if at > began.Unix() && commits[0] == first.Commit {
+				return nil
+			}
+		}
+		return errors.New("nothing runs on stable")
+	})
+	told := w.told(began.Unix() + 1)
+	if got := told[tick]; len(got) != 1 || got[0] != "job.failed ended by the rollback" {
+		t.Errorf("the job of next became %q", got)
+	}
+	for _, i := range instances(w.data) {
+		if i.env == string(domain.Production) && i.name == fmt.Sprintf("tick-%d", tick) {
+			t.Errorf("it still runs: %+v", i.state)
+		}
+	}
+	for at, commits := range w.said() {
+		if len(commits) != 1 {
+			t.Errorf("tick %d ran %d times", at, len(commits))
+		}
 	}
 }
