@@ -111,6 +111,21 @@ func TestAPartAgainstWhatWasBefore(t *testing.T) {
 	}
 }
 
+// The few requests that stable answers say too little of a part, and then it is not blamed.
+func TestAPartIsNotBlamedAlone(t *testing.T) {
+	search := func(n, errors int64) Side {
+		return Side{Requests: 50, Errors: errors, Parts: []Part{{Name: "GET /", Requests: 50 - n}, {Name: "GET /search", Requests: n, Errors: errors}}}
+	}
+	v := judge(180, func(i int) (Side, Side) { return every(60, i, search(1, 0)), search(5, 1) })
+	if v.Kind != Calm {
+		t.Errorf("180 of 900, beside none of 3: %+v", v)
+	}
+	v = judge(180, func(i int) (Side, Side) { return search(5, 0), search(5, 1) })
+	if v.Kind != RollBack || !strings.HasPrefix(v.Sentence, "errors of GET /search: 180 of 900") {
+		t.Errorf("180 of 900, beside none of 900: %+v", v)
+	}
+}
+
 func TestCommonCausesHold(t *testing.T) {
 	sick := func(name string, restarts int) Instance {
 		return Instance{Name: name, Failed: 2, Restarts: restarts, Message: "503"}
