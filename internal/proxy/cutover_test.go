@@ -112,7 +112,10 @@ func cutovers(t *testing.T, count int) {
 	}
 }
 
-func TestNoRequestFailsInCutovers(t *testing.T) { cutovers(t, 20) }
+func TestNoRequestFailsInCutovers(t *testing.T) {
+	t.Parallel()
+	cutovers(t, 20)
+}
 
 func TestHotUpgradeLosesNoRequest(t *testing.T) {
 	p := startProxy(t)

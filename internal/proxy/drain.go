@@ -17,7 +17,7 @@ const (
 	streamsFactor = 10 // streams go on so much longer than requests: 5 min where these have their usual 30 s
 	drainSpread   = 30 * time.Second
 	drainPoll     = 5 * time.Millisecond
-	drainMargin   = 250 * time.Millisecond // what a stream that was told at the deadline's edge may take more
+	drainMargin   = 250 * time.Millisecond // the least that a stream has to end in good form, also past the deadline
 )
 
 // ending is when the streams of a drain are told to end: at a random moment from begin to end, all measured from its
@@ -26,8 +26,8 @@ type ending struct{ begin, end, grace time.Duration }
 
 // endingOf leaves a client the last fifth of the time, and spreads the ends over what comes before.
 func endingOf(within time.Duration) ending {
-	grace := min(socketGrace, within/5)
-	return ending{begin: max(within/5, within-drainSpread), end: within - grace, grace: grace}
+	left := min(socketGrace, within/5)
+	return ending{begin: max(within/5, within-drainSpread), end: within - left, grace: max(left, drainMargin)}
 }
 
 // drained is what a drain looks at: a release on each of its routes, or one instance of it.

@@ -79,6 +79,7 @@ func (v *visitors) end() {
 
 // The instances of both releases are replaced one after the other, each stopped as soon as it is drained.
 func TestRollingReplacementLosesNoRequest(t *testing.T) {
+	t.Parallel()
 	p := startProxy(t)
 	var late atomic.Int64
 	type member struct {

@@ -284,7 +284,7 @@ func TestHowLongStreamsGoOn(t *testing.T) {
 	for within, want := range map[time.Duration]ending{
 		5 * time.Minute: {4*time.Minute + 30*time.Second, 4*time.Minute + 57*time.Second, 3 * time.Second},
 		5 * time.Second: {time.Second, 4 * time.Second, time.Second},
-		0:               {},
+		0:               {0, 0, drainMargin},
 	} {
 		if got := endingOf(within); got != want {
 			t.Errorf("ends of %s: %+v, want %+v", within, got, want)
