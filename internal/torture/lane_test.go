@@ -47,14 +47,14 @@ roles:
     drain: 1s
 %[3]sverify:
   error_rate: 0.5%%
-  latency: +400%%
+  latency: +1500%%
   checks:
     items: { http: /api/items }
     deep:  { http: /api/deep, critical: true }
 rollout: { %[4]s, min_soak: 2s, staging_hold: 0s }
 guard:
   error_rate: 5%% for 3s
-  latency: 5x
+  latency: 20x
   failed_probes: 3
   undecided: promote
   segments: { plan: { header: X-Plan }, country: { cookie: country } }
@@ -65,13 +65,13 @@ const (
 	workerRole = `  worker:
     run: ./app work
     instances: 2
-    probe: { heartbeat: 2s, every: 1s, timeout: 900ms, start_within: 6s }
+    probe: { heartbeat: 6s, every: 1s, timeout: 900ms, start_within: 6s }
     drain: 1s
 `
 	singleRole = `  alone:
     run: ./app single
     singleton: true
-    probe: { heartbeat: 2s, every: 1s, timeout: 900ms, start_within: 6s }
+    probe: { heartbeat: 6s, every: 1s, timeout: 900ms, start_within: 6s }
     volumes: { state: state }
     drain: 1s
 `
@@ -110,7 +110,11 @@ func (l *lane) play(list []scenario) {
 	}
 	l.visits = startVisits(l.t, l.http, l.app+".localhost", visitRate)
 	time.Sleep(time.Second) // what was before a rollout needs something to be made of
-	for _, s := range list {
+	for n, s := range list {
+		if end, ok := l.t.Deadline(); ok && long && time.Until(end) < spare {
+			l.t.Errorf("the time is up: %d of %d scenarios were played", n, len(list))
+			break
+		}
 		if d := l.deliver(s); d.State == domain.RolledBackState || s.taints {
 			l.deliver(scenario{name: "good after " + s.name, mode: "do=good", ends: done})
 		}
@@ -121,8 +125,11 @@ func (l *lane) play(list []scenario) {
 	l.allBack()
 }
 
+// spare is what a lane needs for its last release and the table.
+const spare = 5 * time.Minute
+
 // visitRate is how many requests per second each app gets.
-const visitRate = 50
+const visitRate = 40
 
 // ship commits one release and hands it over.
 func (l *lane) ship(s scenario) {

@@ -28,17 +28,17 @@ var longLanes = []kind{
 		monitor: "6s, holdback: 20%", play: named()},
 	{app: "bluegreen", strategy: "blue-green", rollout: "strategy: blue-green", monitor: "8s", play: named()},
 	{app: "heldback", strategy: "blue-green, 20 % held back, worker", rollout: "strategy: blue-green", roles: workerRole,
-		monitor: "8s, holdback: 20%", play: named()},
+		monitor: "12s, holdback: 20%", play: named()},
 	{app: "rolling", strategy: "rolling", rollout: "strategy: rolling", monitor: "6s", play: named()},
-	{app: "crowd", strategy: "rolling, 3 instances, worker", rollout: "strategy: rolling", roles: workerRole, instances: 3, monitor: "6s", play: named()},
+	{app: "crowd", strategy: "rolling, 3 instances, worker", rollout: "strategy: rolling", roles: workerRole, instances: 3, monitor: "12s", play: named()},
 	{app: "family", strategy: "canary, worker and singleton", rollout: "strategy: canary, steps: [50% for 2s]", roles: workerRole + singleRole,
-		monitor: "6s, holdback: 5%", play: named()},
+		monitor: "12s, holdback: 5%", play: named()},
 	// The guard's own look at latency needs a minute to warm up and a minute of harm, whatever the file says.
 	{app: "patient", strategy: "canary, 20 % held back, long", rollout: "strategy: canary, steps: [50% for 2s]", monitor: "150s, holdback: 20%", play: slowLater},
 	{app: "patience", strategy: "blue-green, long", rollout: "strategy: blue-green", monitor: "150s", play: slowLater},
 }
 
-var slowLater = []scenario{{name: "slow after 20 s", mode: "do=slow rate=1 ms=1000 after=20s" + production, ends: back("latency")}}
+var slowLater = []scenario{{name: "slow after 20 s", mode: "do=slow rate=1 ms=3000 after=20s" + production, ends: back("latency")}}
 
 // leastReleases is how many the long run has.
 const leastReleases = 200
@@ -54,7 +54,7 @@ func TestScriptedReleases(t *testing.T) {
 	began := time.Now()
 	w.playAll(lanes, book)
 	t.Logf("%d releases in %s", len(book.rows), time.Since(began).Round(time.Second))
-	if long && len(book.rows) < leastReleases && !t.Failed() && os.Getenv("BELAY_SCENARIOS") == "" {
+	if long && len(book.rows) < leastReleases && os.Getenv("BELAY_SCENARIOS") == "" {
 		t.Errorf("%d releases are wanted", leastReleases)
 	}
 	text := book.table()
@@ -66,21 +66,29 @@ func TestScriptedReleases(t *testing.T) {
 	}
 }
 
-// playAll plays the lanes at the same time. Where a lane has all scenarios it leaves every third one to the other lanes.
-// BELAY_SCENARIOS, a regular expression, plays those that match, in each lane.
+// lanesAtOnce is how many lanes two cores bear without becoming slow themselves.
+const lanesAtOnce = 4
+
+// playAll plays the lanes, some at the same time. Where a lane has all scenarios it leaves three of seven to the other
+// lanes. BELAY_SCENARIOS, a regular expression, plays those that match, in each lane.
 func (w *world) playAll(lanes []kind, book *ledger) {
 	var wg sync.WaitGroup
+	room := make(chan struct{}, lanesAtOnce)
 	only := regexp.MustCompile(os.Getenv("BELAY_SCENARIOS"))
 	for at, k := range lanes {
 		var play []scenario
 		for n, s := range k.play {
 			impossible := s.needs == "worker" && k.roles == "" || s.needs == "memory" && os.Geteuid() != 0
-			elsewhere := len(k.play) == len(scenarios) && s.needs != "worker" && (n+at)%3 == 0 && os.Getenv("BELAY_SCENARIOS") == ""
+			elsewhere := len(k.play) == len(scenarios) && s.needs != "worker" && slices.Contains([]int{0, 2, 4}, (n+at)%7) && os.Getenv("BELAY_SCENARIOS") == ""
 			if !impossible && !elsewhere && only.MatchString(s.name) {
 				play = append(play, s)
 			}
 		}
 		wg.Go(func() {
+			if len(play) > 1 { // one scenario is mostly a wait
+				room <- struct{}{}
+				defer func() { <-room }()
+			}
 			w.t.Run(k.app, func(t *testing.T) { w.newLane(t, k, book).play(play) })
 		})
 	}

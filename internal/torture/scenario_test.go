@@ -28,7 +28,7 @@ type end struct {
 var (
 	done     = []end{{domain.DoneState, nil}}
 	inStage3 = []end{{domain.FailedState, []string{"start in staging", "check in staging", "staging"}}}
-	atZero   = []end{{domain.FailedState, []string{"start in production", "check at 0 %"}}}
+	atZero   = []end{{domain.FailedState, []string{"start in production", "check at 0 %", "capacity"}}}
 )
 
 func back(by ...string) []end { return []end{{domain.RolledBackState, by}} }
@@ -56,10 +56,10 @@ var scenarios = []scenario{
 	{name: "one segment only, by cookie", mode: "do=errors rate=1 country=nl", ends: back("errors", "check error rate")},
 	{name: "a critical endpoint that nobody visits", mode: "do=errors rate=1 path=/api/deep after=4s" + production,
 		ends: back("critical", "check deep")},
-	{name: "slow", mode: "do=slow rate=1 ms=1000", ends: back("check response time")},
-	{name: "slow tail, 5 % of the requests", mode: "do=slow rate=0.05 ms=1000", taints: true, // p95 is just where it bends
+	{name: "slow", mode: "do=slow rate=1 ms=3000", ends: back("check response time")},
+	{name: "slow tail, 5 % of the requests", mode: "do=slow rate=0.05 ms=3000", taints: true, // p95 is just where it bends
 		ends: append(back("check response time"), done...)},
-	{name: "slow tail, 10 % of the requests", mode: "do=slow rate=0.1 ms=1000", ends: back("check response time")},
+	{name: "slow tail, 10 % of the requests", mode: "do=slow rate=0.1 ms=3000", ends: back("check response time")},
 	{name: "leak: errors after 8 s", mode: "do=errors rate=0.5 after=8s" + production, ends: back("errors", "check error rate")},
 	{name: "leak: memory after 6 s", mode: "do=eat after=6s" + production, breaks: true, needs: "memory",
 		ends: back("health", "crash loop", "errors", "check", "capacity")},
@@ -113,7 +113,6 @@ func why(d domain.Delivery) string {
 		{"requests to next failed in the last", "errors"},
 		{"p95 of next was", "latency"},
 		{"the critical check", "critical"},
-		{"next has healthy instances for", "capacity"},
 	} {
 		if d.State == domain.RolledBackState && strings.Contains(s, known.text) {
 			return known.name
@@ -123,6 +122,8 @@ func why(d domain.Delivery) string {
 	check, _, _ = strings.Cut(check, ":")
 	staging := at == domain.DeployStaging || at == domain.VerifyStaging
 	switch {
+	case strings.Contains(s, "next has healthy instances for") && !staging:
+		return "capacity"
 	case isCheck && d.State == domain.RolledBackState:
 		return "check " + check
 	case isCheck && staging:

@@ -169,14 +169,12 @@ func TestSocketsAndStreamsOverCutovers(t *testing.T) {
 				t.Errorf("the shift ended it: %s", h)
 			}
 		}
-		shifted := time.Now()
 		if d := l.await(); d.State != domain.DoneState {
 			t.Fatal(describe(d))
 		} else {
 			l.stable = d
 		}
-		// In the monitor of two seconds nothing ends them; then a drain of 1 s, a few times longer for these.
-		endedProperly(t, "cutover", all, before, shifted, 20*time.Second)
+		endedProperly(t, "cutover", all, before, time.Now(), time.Second) // its release has drained and is gone
 		if r.Next.Commit != l.stable.Commit {
 			t.Errorf("%s is stable", l.stable.Commit)
 		}
@@ -195,7 +193,7 @@ func TestSocketsAndStreamsOverCutovers(t *testing.T) {
 		if code, out := l.belay("rollback", "production", "--reason", "torture"); code != 0 {
 			t.Fatalf("rollback ended with %d: %s", code, out)
 		}
-		endedProperly(t, "rollback", all, label(r.Next), began, 8*time.Second)
+		endedProperly(t, "rollback", all, label(r.Next), began, 6*time.Second)
 		wg.Wait()
 		if d := l.await(); d.State != domain.RolledBackState {
 			t.Errorf("rolled back is wanted: %s", describe(d))
