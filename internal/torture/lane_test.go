@@ -27,6 +27,7 @@ type lane struct {
 	bad      map[string]scenario // what was shipped, by the label of its answers
 	judged   map[string]int      // strange failures that were told already, by label
 	count    int
+	held     bool // as it was after the last delivery
 	book     *ledger
 }
 
@@ -202,9 +203,10 @@ func (l *lane) serves(s scenario, d domain.Delivery) {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	if status.Held != (d.State == domain.RolledBackState) {
+	if was := l.held; status.Held != (d.State == domain.RolledBackState) && (d.State != domain.FailedState || !was) {
 		l.t.Errorf("%s: it is %s, and held is %t", s.name, d.State, status.Held)
 	}
+	l.held = status.Held // one that fails in staging leaves it as it was
 }
 
 func (l *lane) routeOf() (domain.Route, error) {
@@ -228,9 +230,6 @@ func (l *lane) judge(s scenario, d domain.Delivery, row *row) {
 	row.Requests, row.Failed = saw.requests, saw.failed
 	if d.State == domain.RolledBackState && !saw.firstFail.IsZero() {
 		row.Harm = saw.lastBegin.Sub(saw.firstFail)
-	}
-	if d.Outcome != nil && d.Outcome.HarmToRollback != nil {
-		row.Told = *d.Outcome.HarmToRollback
 	}
 	if d.State == domain.FailedState && saw.requests > 0 {
 		l.t.Errorf("%s: it failed before production, and yet answered %d visitors", s.name, saw.requests)
@@ -332,7 +331,6 @@ type row struct {
 	By                 string
 	Stage              domain.Stage
 	Harm               time.Duration // from the first failed request to the last that began on it, as the visitors saw it
-	Told               float64       // the same as the outcome tells it, in seconds
 	Requests, Failed   int           // of the release
 	Ours               int           // failed, and no release answered for it
 	Took               time.Duration
