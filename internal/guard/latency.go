@@ -101,11 +101,7 @@ func (s stretch) beside(l Limits) Verdict {
 	if s.next < l.LatencyLeast {
 		return Verdict{Kind: Calm}
 	}
-	var control measure.Tally
-	for _, sec := range s.seconds {
-		control.Add(sec.Stable.Latency)
-	}
-	base := control.Quantile(quantile)
+	_, base := s.p95(stableLatency)
 	p95, slow := s.slow(l, base)
 	if !slow {
 		return Verdict{Kind: Calm}
@@ -141,11 +137,7 @@ func (s stretch) against(l Limits, base time.Duration) Verdict {
 	if !slow {
 		return Verdict{Kind: Calm}
 	}
-	var control measure.Tally
-	for _, sec := range s.seconds {
-		control.Add(sec.Stable.Latency)
-	}
-	if now := control.Quantile(quantile); control.Count() >= usual && float64(now) > l.Latency*float64(base) {
+	if n, now := s.p95(stableLatency); n >= usual && float64(now) > l.Latency*float64(base) {
 		return Verdict{Hold, "latency", s.sentence(l, p95, base, "before the rollout") +
 			fmt.Sprintf("; stable had %s: a common cause", millis(now))}
 	}
@@ -159,17 +151,18 @@ func (s stretch) slow(l Limits, base time.Duration) (p95 time.Duration, slow boo
 		return 0, false
 	}
 	limit := time.Duration(l.Latency * float64(base))
-	var all measure.Tally
-	for _, sec := range s.seconds {
-		all.Add(sec.Next.Latency)
-	}
-	if p95 = all.Quantile(quantile); all.Count() < l.LatencyLeast || p95 <= limit {
-		return p95, false
-	}
 	var slice [parts]tally
+	var all tally
 	for i, sec := range s.seconds {
+		t := tally{sec.Next.Latency.Count(), sec.Next.Latency.CountAbove(limit)}
 		at := i * parts / len(s.seconds)
-		slice[at] = slice[at].plus(tally{sec.Next.Latency.Count(), sec.Next.Latency.CountAbove(limit)})
+		slice[at], all = slice[at].plus(t), all.plus(t)
+	}
+	if all.n < l.LatencyLeast || all.rate() < 1-quantile {
+		return 0, false // by far the usual case: no quantile is needed
+	}
+	if _, p95 = s.p95(nextLatency); p95 <= limit {
+		return p95, false
 	}
 	busy := 0
 	for _, t := range slice {
@@ -182,6 +175,20 @@ func (s stretch) slow(l Limits, base time.Duration) (p95 time.Duration, slow boo
 		}
 	}
 	return p95, 2*busy > parts
+}
+
+func stableLatency(s *Second) *measure.Histogram { return s.Stable.Latency }
+func nextLatency(s *Second) *measure.Histogram   { return s.Next.Latency }
+
+// p95 is the quantile of the latencies of all seconds together, and how many they are.
+func (s stretch) p95(of func(*Second) *measure.Histogram) (int64, time.Duration) {
+	return measure.QuantileOf(quantile, func(yield func(*measure.Histogram) bool) {
+		for _, sec := range s.seconds {
+			if !yield(of(sec)) {
+				return
+			}
+		}
+	})
 }
 
 func (s stretch) sentence(l Limits, p95, base time.Duration, against string) string {

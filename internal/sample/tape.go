@@ -93,6 +93,9 @@ func (t *Tape) append(s stamp, stable, next *record) {
 		sec.At = t.seconds[n-1].At // a little early: the order is worth more
 	}
 	t.weight = sec.Weight
+	if n := len(t.seconds); n == cap(t.seconds) && n < few { // hundreds of tapes: none has room for twice its length
+		t.seconds = append(make([]guard.Second, 0, n+room), t.seconds...)
+	}
 	t.seconds = append(t.seconds, sec)
 }
 
@@ -109,6 +112,12 @@ func (r *reader) at(of *record, position int64) (cell, bool) {
 	}
 	return c, ok
 }
+
+// A tape of few seconds grows by room for a minute at a time.
+const (
+	few  = 600
+	room = 60
+)
 
 // jumped is by how much two neighbouring ticks may lie wrong before it is the clock that jumped.
 const jumped = 2 * time.Second
