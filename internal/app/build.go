@@ -55,7 +55,7 @@ func (b *builder) place(ctx context.Context, d domain.Delivery) (place, error) {
 	if err != nil {
 		return place{}, err
 	}
-	p := place{Workshop: sandbox.Workshop{Data: b.runner.data, Home: os.Getenv("HOME"), Path: os.Getenv("PATH"), App: d.App, Account: account}}
+	p := place{Workshop: sandbox.Workshop{Data: b.runner.data, Home: os.Getenv("HOME"), Path: os.Getenv("PATH"), App: d.App, Account: account, Cgroups: b.runner.Workshop()}}
 	p.dir = filepath.Join(p.Src(), filepath.FromSlash(d.Folder))
 	p.built = filepath.Join(filepath.Dir(p.Src()), "built")
 	return p, p.Make()

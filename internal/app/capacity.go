@@ -33,16 +33,10 @@ type room struct {
 	connections int
 }
 
-// Capacity refuses a start that the machine has no room for, with the sum: all instances of a release beside what runs.
-func (r *runner) Capacity(ctx context.Context, rel domain.Release) error {
-	_, err := r.Sum(ctx, rel, 0)
-	return err
-}
-
-// Sum reckons what the start of a release takes of the machine, a line for each kind, and refuses it where that is too
+// Capacity reckons what the start of a release takes of the machine, a line for each kind, and refuses it where that is too
 // much. Surge is how many instances of a role run beside stable's at once; 0 is all of them. What runs of the release
 // already is not counted again.
-func (r *runner) Sum(ctx context.Context, rel domain.Release, surge int) (string, error) {
+func (r *runner) Capacity(ctx context.Context, rel domain.Release, surge int) (string, error) {
 	if rel.External != "" {
 		return "", nil // it runs already, and elsewhere
 	}

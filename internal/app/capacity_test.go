@@ -158,20 +158,20 @@ func TestPoolOf(t *testing.T) {
 // The real machine answers, and a release that no machine holds is refused.
 func TestCapacityOfThisMachine(t *testing.T) {
 	r := quietRunner(t)
-	text, err := r.Sum(t.Context(), shop("rel_1", webRole(2, 1<<20, nil)), 0)
+	text, err := r.Capacity(t.Context(), shop("rel_1", webRole(2, 1<<20, nil)), 0)
 	if err != nil || strings.Count(text, "\n") != 2 {
 		t.Errorf("%v\n%s", err, text)
 	}
-	if err := r.Capacity(t.Context(), shop("rel_1", webRole(2, 1<<50, nil))); domain.CodeOf(err) != domain.Refused {
+	if _, err := r.Capacity(t.Context(), shop("rel_1", webRole(2, 1<<50, nil)), 0); domain.CodeOf(err) != domain.Refused {
 		t.Errorf("a pebibyte of memory: %v", err)
 	}
 	r.connections = func(context.Context, domain.Release) int { return 3 }
-	if err := r.Capacity(t.Context(), shop("rel_1", webRole(2, 0, map[string]string{"DB_POOL": "2"}))); domain.CodeOf(err) != domain.Refused {
+	if _, err := r.Capacity(t.Context(), shop("rel_1", webRole(2, 0, map[string]string{"DB_POOL": "2"})), 0); domain.CodeOf(err) != domain.Refused {
 		t.Errorf("4 of 3 connections: %v", err)
 	}
 	outside := shop("rel_1", webRole(1, 1<<50, nil))
 	outside.External = "127.0.0.1:1"
-	if err := r.Capacity(t.Context(), outside); err != nil {
+	if _, err := r.Capacity(t.Context(), outside, 0); err != nil {
 		t.Errorf("an app that runs already: %v", err)
 	}
 }

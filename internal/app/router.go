@@ -2,9 +2,11 @@ package app
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/belay-cd/belay/internal/config"
 	"github.com/belay-cd/belay/internal/domain"
 	"github.com/belay-cd/belay/internal/proxy"
 	"github.com/belay-cd/belay/internal/rollout"
@@ -51,15 +53,18 @@ func (r *router) knows(app string, env domain.Environment) bool {
 
 // Split makes every web role's route what s says.
 func (r *router) Split(ctx context.Context, s rollout.Split) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if s.Stable != nil && (s.Latched || s.Rollout == "") {
 		r.back(s.Stable.ID)
+	}
+	if s.Next != nil && !s.Latched {
+		r.back(s.Next.ID)
 	}
 	addresses, err := r.addresses(ctx, s.App, s.Environment)
 	if err != nil {
 		return err
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	wanted := map[string]bool{}
 	for _, role := range webRoles(s.Stable, s.Next) {
 		route := routeOf(s, role, addresses)
@@ -146,7 +151,12 @@ func (r *router) Drain(ctx context.Context, id domain.InstanceID, within time.Du
 	if err := r.refresh(ctx, id.App, id.Environment); err != nil {
 		return err
 	}
-	_, err = r.proxy.Drain(ctx, proxy.DrainRequest{App: id.App, Environment: id.Environment, Release: id.Release, Addr: addr, Within: within})
+	streams := time.Duration(0) // as long as the proxy lets them
+	if within <= config.RollbackWebSocketDrain {
+		streams = within
+	}
+	_, err = r.proxy.Drain(ctx, proxy.DrainRequest{App: id.App, Environment: id.Environment, Release: id.Release, Addr: addr, Within: within,
+		Streams: streams})
 	if domain.CodeOf(err) == domain.NotFound {
 		return nil
 	}
@@ -175,10 +185,9 @@ func (r *router) leave(ctx context.Context, id domain.InstanceID) (string, error
 	return "", nil
 }
 
-// back takes the instances of a release into the traffic again: stable after all, whoever was about to leave.
+// back takes the instances of a release into the traffic again: it gets some after all, whichever of them was about to
+// leave. The caller holds the lock.
 func (r *router) back(release string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	for id := range r.leaving {
 		if id.Release == release {
 			delete(r.leaving, id)
@@ -186,10 +195,8 @@ func (r *router) back(release string) {
 	}
 }
 
-// left reports whether this life of an instance has left the traffic. The caller holds no lock.
+// left reports whether this life of an instance has left the traffic. The caller holds the lock.
 func (r *router) left(i domain.InstanceStatus) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	since, known := r.leaving[i.InstanceID]
 	return known && since.Equal(i.Started)
 }
@@ -223,12 +230,12 @@ func (r *router) checksURL(app string, env domain.Environment, role string) stri
 
 // refresh puts the routes of an environment again with the addresses that its instances have now. Weights stay.
 func (r *router) refresh(ctx context.Context, app string, env domain.Environment) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	addresses, err := r.addresses(ctx, app, env)
 	if err != nil {
 		return err
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	for _, route := range r.routes {
 		if route.App != app || route.Environment != env {
 			continue
@@ -265,7 +272,8 @@ func sameEndpoints(a, b []domain.Endpoint) bool {
 	return true
 }
 
-// addresses lists where the instances listen, by release and role.
+// addresses lists where the instances listen that have not left, by release and role. The caller holds the lock from the
+// list to the put: an older list must not come after a newer one.
 func (r *router) addresses(ctx context.Context, app string, env domain.Environment) (map[string][]domain.Endpoint, error) {
 	list, err := r.list(ctx, app, env)
 	if err != nil {
@@ -299,7 +307,8 @@ func webRoles(releases ...*domain.Release) []string {
 	return roles
 }
 
-// routeOf describes one role's route. The newer release says which hosts it has.
+// routeOf describes one role's route. While both releases have traffic it has the hosts and paths of both: nobody's way in
+// goes away before its release does. Everything else is as the newer release says.
 func routeOf(s rollout.Split, role string, addresses map[string][]domain.Endpoint) domain.Route {
 	route := domain.Route{App: s.App, Environment: s.Environment, Role: role, Rollout: s.Rollout, Weight: s.Weight, Latched: s.Latched}
 	if s.Latched {
@@ -313,7 +322,7 @@ func routeOf(s rollout.Split, role string, addresses map[string][]domain.Endpoin
 			if w.Role != role || w.Kind != domain.Web {
 				continue
 			}
-			route.Hosts, route.Paths, route.TLS, route.Drain = w.Hosts, w.Paths, w.TLS, w.Drain
+			route.Hosts, route.Paths, route.TLS, route.Drain = union(route.Hosts, w.Hosts), union(route.Paths, w.Paths), w.TLS, w.Drain
 			route.Split, route.Sticky, route.Endpoints, route.Segments = w.Split, w.Sticky, w.Endpoints, w.Segments
 			return &domain.Backend{Release: rel.ID, Commit: rel.Commit, Instances: addresses[rel.ID+"/"+role], Probe: w.Probe.HTTP}
 		}
@@ -328,4 +337,15 @@ func routeOf(s rollout.Split, role string, addresses map[string][]domain.Endpoin
 		route.Weight = domain.WeightAll // there is nobody else
 	}
 	return route
+}
+
+// union appends to a list what it does not have yet.
+func union(list, more []string) []string {
+	list = slices.Clone(list)
+	for _, item := range more {
+		if !slices.Contains(list, item) {
+			list = append(list, item)
+		}
+	}
+	return list
 }

@@ -190,7 +190,8 @@ func (s *Server) openDriver(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.runner = &runner{Driver: driver, data: s.o.Data, box: s.box, accounts: accounts}
+	s.runner = &runner{Driver: driver, data: s.o.Data, box: s.box, accounts: accounts,
+		listeners: slices.Concat(addresses(s.o.HTTP), addresses(s.o.HTTPS), addresses(s.o.Listen))}
 	s.later("instances", func(context.Context) error { return driver.Close() })
 	if err := s.sweep(ctx); err != nil {
 		s.log.Error("stop what nobody wants to run any more", "error", err)
@@ -305,7 +306,11 @@ func (s *Server) openDeliveries(ctx context.Context) error {
 // openAPI lets people in.
 func (s *Server) openAPI(context.Context) error {
 	tokens := web.NewTokens(s.path("keys", "tokens"))
-	s.web = web.New(s.service, web.Options{Version: s.o.Version, Tokens: tokens, Registry: s.registry.Handler(), Log: s.log})
+	o := web.Options{Version: s.o.Version, Tokens: tokens, Registry: s.registry.Handler(), Log: s.log}
+	if mode, _ := s.box.Probe(); mode == sandbox.None {
+		o.NoApprovals = "repository code runs with the server's identity here, so nobody can be told from it on this socket"
+	}
+	s.web = web.New(s.service, o)
 	s.later("API", s.web.Shutdown)
 	if err := s.web.ServeUnix(s.path("run", "belay.sock")); err != nil {
 		return err

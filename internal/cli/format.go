@@ -115,6 +115,14 @@ func compact(d time.Duration) string {
 	return strings.ReplaceAll(took(d), " ", "")
 }
 
+// within writes seconds as people read them: 38 ms, 8.2 s.
+func within(s float64) string {
+	if s < 1 {
+		return milliseconds(s) + " ms"
+	}
+	return strconv.FormatFloat(s, 'f', 1, 64) + " s"
+}
+
 // milliseconds writes a latency in seconds as whole milliseconds, with one digit below 10; - when it is not known.
 func milliseconds(s float64) string {
 	ms := s * 1000

@@ -64,7 +64,7 @@ func wentBack(e domain.Event, said string) string {
 	if to == "" || !ok {
 		return told("rolled back", said)
 	}
-	return fmt.Sprintf("back on %s in %.0f ms", domain.ShortCommit(to), took*1000)
+	return fmt.Sprintf("back on %s in %s", domain.ShortCommit(to), within(took))
 }
 
 // told is a word and what was said, without saying the word twice.

@@ -480,7 +480,7 @@ func (r runnerOf) List(ctx context.Context, app string, env domain.Environment) 
 	return r.Driver.List(ctx, app, env)
 }
 
-func (r runnerOf) Capacity(context.Context, domain.Release) error { return nil }
+func (r runnerOf) Capacity(context.Context, domain.Release, int) (string, error) { return "", nil }
 
 func (r runnerOf) Exec(context.Context, domain.Instance, []string, io.Reader, io.Writer, io.Writer) (int, error) {
 	return 0, nil

@@ -213,9 +213,9 @@ func (s *Service) Lowered(_ context.Context, roll *rollout.Rollout, _ time.Durat
 
 // RolledBack tells the end of a rollback.
 func (s *Service) RolledBack(ctx context.Context, roll *rollout.Rollout, b *rollout.RolledBack) {
-	kind := "rollout.rolled_back"
+	kind, stage := "rollout.rolled_back", domain.Stage("")
 	if roll.Record.By == rehearser {
-		kind = "rollout.rehearsed"
+		kind, stage = "rollout.rehearsed", domain.VerifyStaging
 	}
 	data := map[string]any{"sentence": b.Error(), "took": b.Moved.Seconds(), "left": b.Left, "weight": 0}
 	if b.Left {
@@ -224,7 +224,10 @@ func (s *Service) RolledBack(ctx context.Context, roll *rollout.Rollout, b *roll
 		data["to"] = roll.Stable.Commit
 	}
 	s.emit(ctx, domain.Event{Type: kind, App: roll.Record.App, Delivery: roll.Record.Delivery,
-		Environment: roll.Record.Environment, By: roll.Record.By, Data: data})
+		Stage: stage, Environment: roll.Record.Environment, By: roll.Record.By, Data: data})
+	if roll.Record.By == rehearser {
+		return // its jobs go on, and it has no time of its own
+	}
 	if err := s.ports.Jobs.End(context.WithoutCancel(ctx), roll.Record.App, roll.Record.Environment, roll.Next.ID); err != nil {
 		s.options.Log.Error("end the jobs of a release that was taken back", "release", roll.Next.ID, "error", err)
 	}

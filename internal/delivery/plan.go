@@ -13,7 +13,7 @@ import (
 
 // Plan says what would happen if the file were shipped now. Nothing is touched.
 func (s *Service) Plan(ctx context.Context, q PlanRequest) (PlanView, error) {
-	file, err := parse("belay.yaml", q.File, s.options.Demo)
+	file, err := parse(planned, q.File, s.options.Demo)
 	if err != nil {
 		return PlanView{}, err
 	}
@@ -120,20 +120,14 @@ func holds(fleet rollout.Fleet, set settings) (sum time.Duration) {
 // prospects says what can be known beforehand of a delivery: whether there is room for it, what its traffic can show, and how
 // long its rollback would take.
 func (s *Service) prospects(ctx context.Context, v *PlanView, f *config.File, set settings, slot domain.Slot) error {
-	if sums, ok := s.ports.Runner.(interface {
-		Sum(ctx context.Context, rel domain.Release, surge int) (string, error)
-	}); ok {
-		surge := 0
-		if set.Rollout.Strategy == rollout.StrategyRolling {
-			surge = 1
-		}
-		next := domain.Release{App: v.App, Environment: domain.Production, Commit: v.Commit, Workloads: workloads(f, domain.Production)}
-		sum, err := sums.Sum(ctx, next, surge)
-		if domain.CodeOf(err) == domain.Refused && err != nil {
-			v.Refused, sum = err.Error(), ""
-		} else if err != nil {
-			return err
-		}
+	next := domain.Release{App: v.App, Environment: domain.Production, Commit: v.Commit, Workloads: workloads(f, domain.Production)}
+	sum, err := s.ports.Runner.Capacity(ctx, next, set.Rollout.Surge())
+	switch {
+	case err != nil && domain.CodeOf(err) != domain.Refused:
+		return err
+	case err != nil:
+		v.Refused = err.Error()
+	default:
 		v.Capacity = sum
 	}
 	if slot.Stable == "" {

@@ -181,8 +181,9 @@ type Runner interface {
 	rollout.Driver
 	// Prepare makes the artifact local, so that starting it needs nothing from outside.
 	Prepare(ctx context.Context, digest string) error
-	// Capacity refuses a start that the machine has no room for, with the sum.
-	Capacity(ctx context.Context, r domain.Release) error
+	// Capacity reckons what the start of a release takes, and refuses what the machine has no room for, with the sum. Surge
+	// is how many instances of a role run beside stable's at once; 0 is all of them.
+	Capacity(ctx context.Context, r domain.Release, surge int) (sum string, err error)
 	Exec(ctx context.Context, inst domain.Instance, argv []string, stdin io.Reader, stdout, stderr io.Writer) (int, error)
 	// Logs copies what the instances of a role logged.
 	Logs(ctx context.Context, q LogQuery, w io.Writer) error

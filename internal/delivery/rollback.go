@@ -105,7 +105,7 @@ func (s *Service) observeLast(ctx context.Context, q RollbackRequest, release st
 		res.LastRequest = max(0, at.Sub(q.Accepted).Seconds())
 	}
 	_, res.Failed = s.ports.Measurements.Served(q.App, q.Environment, q.Accepted)
-	res.Sentence = fmt.Sprintf("traffic moved in %.0f ms; %s failed", res.Moved*1000, plural(int(res.Failed), "request"))
+	res.Sentence = fmt.Sprintf("traffic moved in %s; %s failed", moment(res.Moved), plural(int(res.Failed), "request"))
 }
 
 // cold goes back after done: the target's instances start from what is local, are checked, and take all traffic.

@@ -146,7 +146,7 @@ func (r *run) open(ctx context.Context, env domain.Environment, next string, pla
 	if err != nil {
 		return "", err
 	}
-	if err := r.s.ports.Runner.Capacity(ctx, roll.Next); err != nil {
+	if _, err := r.s.ports.Runner.Capacity(ctx, roll.Next, r.settings.Rollout.Surge()); err != nil {
 		return "", err
 	}
 	roll.Plan = plan(roll.Fleet(), r.settings.plan(env))

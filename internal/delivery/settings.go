@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"math"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -89,9 +90,16 @@ func (s settings) plan(env domain.Environment) rollout.Settings {
 	return p
 }
 
+// planned is the name of a file that comes without its folder.
+const planned = "belay.yaml of the plan"
+
 // parse reads belay.yaml; any error in it is one refusal with every finding.
 func parse(name string, text []byte, demo bool) (*config.File, error) {
-	file, findings := config.Parse(name, text, config.Options{Demo: demo})
+	options := config.Options{Demo: demo}
+	if name != planned {
+		options.Folder = path.Dir(name)
+	}
+	file, findings := config.Parse(name, text, options)
 	if !config.Failed(findings, false) {
 		return file, nil
 	}

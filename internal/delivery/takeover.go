@@ -148,7 +148,7 @@ func (r *run) warmUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := r.s.ports.Runner.Capacity(ctx, next); err != nil {
+	if _, err := r.s.ports.Runner.Capacity(ctx, next, 0); err != nil {
 		r.event(ctx, domain.Event{Type: "rollout.crowded", Environment: domain.Production, Data: map[string]any{"sentence": err.Error()}})
 		return nil
 	}

@@ -164,6 +164,14 @@ func (s Settings) String() string {
 	return string(s.Strategy) + " " + strings.Join(append(words, "rest"), ", ")
 }
 
+// Surge is how many instances of a role the plan runs beside stable's at once; 0 is all of them.
+func (s Settings) Surge() int {
+	if s.Strategy == StrategyRolling {
+		return 1
+	}
+	return 0
+}
+
 // Weight is one step of a canary.
 type Weight struct {
 	Weight int           `json:"weight"`
