@@ -231,7 +231,7 @@ func (c cell) side(names []guard.Part) guard.Side {
 	var rest []byte
 	s.Latency, rest = measure.UnpackHistogram(c.packed)
 	if len(rest) > 0 {
-		s.Parts = make([]guard.Part, 0, 4)
+		s.Parts = make([]guard.Part, 0, len(rest)/2) // two bytes each, or a little more
 	}
 	eachPart(rest, func(i int, n count) {
 		s.Parts = append(s.Parts, guard.Part{Name: names[i].Name, Segment: names[i].Segment, Requests: n.requests, Errors: n.errors})
