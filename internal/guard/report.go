@@ -49,6 +49,18 @@ func worse(next, stable tally) bool {
 	return Fisher(Stratum{next.n, next.k, stable.n, stable.k}) <= reportAlpha
 }
 
+// Worse reports whether next failed more often than chance explains, though no trigger acted.
+func (r Report) Worse() bool {
+	next, stable, _ := r.counts()
+	return next.n > 0 && stable.n > 0 && worse(next, stable)
+}
+
+// ErrorRate is the share of next's requests (or jobs, where there were none) that failed; 0 without any.
+func (r Report) ErrorRate() float64 {
+	next, _, _ := r.counts()
+	return next.rate()
+}
+
 // Verdict is one of no_harm, not_proven and no_data.
 func (r Report) Verdict() string {
 	next, stable, _ := r.counts()
@@ -83,7 +95,7 @@ func (r Report) Sentence() string {
 		return text + fmt.Sprintf(" (stable %s)", share(stable.rate()))
 	}
 	if worse(next, stable) {
-		return fmt.Sprintf("not proven: errors %s in %s %s (stable %s), more than chance explains and below the limit",
+		return fmt.Sprintf("not proven: errors %s in %s %s (stable %s), more than chance explains",
 			share(next.rate()), thousands(next.n), unit, share(stable.rate()))
 	}
 	would := fmt.Sprintf("an error rate of %s or worse", share(DetectableRate(next.n, p0)))
