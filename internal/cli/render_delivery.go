@@ -291,10 +291,13 @@ func (v view) traffic(d domain.Delivery) []string {
 	return lines
 }
 
-// lastVerdict is what the guard said last of the bake that runs or ended last.
+// lastVerdict is what the guard said last of the bake of production that runs or ended last.
 func lastVerdict(d domain.Delivery) string {
 	text := ""
 	for _, s := range d.Stages {
+		if s.Name == domain.DeployStaging || s.Name == domain.VerifyStaging {
+			continue
+		}
 		for _, step := range s.Steps {
 			if step.Verb == "bake" && step.Started != nil && step.Message != "" {
 				text = step.Message

@@ -105,6 +105,9 @@ func (r *run) takeOver(ctx context.Context) error {
 		return nil // its rollout is open: the traffic is the rollout's
 	}
 	r.s.ports.Takeover.Register(rel)
+	if slot.Stable == rel.ID {
+		return r.s.ports.Traffic.Split(ctx, rollout.Split{App: r.d.App, Environment: domain.Production, Stable: &rel})
+	}
 	if err := r.s.ports.Store.SaveRelease(ctx, rel); err != nil {
 		return err
 	}

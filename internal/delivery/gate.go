@@ -162,9 +162,6 @@ func (r *run) thawed(ctx context.Context, what string, still func() error) error
 			}
 		}
 		if f == nil {
-			if shown {
-				r.goOn(ctx)
-			}
 			return nil
 		}
 		if !shown {
@@ -173,6 +170,11 @@ func (r *run) thawed(ctx context.Context, what string, still func() error) error
 				until = *f.Until
 			}
 			r.wait(ctx, fmt.Sprintf("%s waits, frozen: %s", what, f.Reason), f.By, until)
+			defer func() {
+				if r.s.life.Err() == nil {
+					r.goOn(ctx)
+				}
+			}()
 			shown = true
 		}
 		if time.Now().After(deadline) {

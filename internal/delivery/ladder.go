@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"strings"
 	"sync"
 	"time"
 
@@ -27,6 +28,7 @@ type ladder struct {
 	none   bool  // the file declares no flows
 	failed error // a flow is red on next and not on stable
 	begun  bool
+	since  time.Time // of the flows
 	shown  string
 	// approved is who said that it may go on.
 	approved string
@@ -35,6 +37,9 @@ type ladder struct {
 	stop     context.CancelFunc
 }
 
+// flowsWithin is how long the flows may take; then somebody is asked.
+const flowsWithin = 10 * time.Minute
+
 // What guard.undecided may say beside the ladder.
 const (
 	undecidedPromote config.Undecided = "promote"
@@ -42,13 +47,13 @@ const (
 	undecidedWait    config.Undecided = "wait"
 )
 
-// redFlow is the breach of a synthetic flow.
-type redFlow string
+// breached is harm that the end of a step shows.
+type breached string
 
-func (f redFlow) Error() string { return string(f) }
+func (f breached) Error() string { return string(f) }
 
 // AskedBy names the guard as the one who wants the rollback.
-func (redFlow) AskedBy() string { return "guard" }
+func (breached) AskedBy() string { return "guard" }
 
 func (s *Service) newLadder(r *run, roll *rollout.Rollout, hold rollout.Watch) *ladder {
 	return &ladder{s: s, run: r, roll: roll, hold: hold, stop: func() {}}
@@ -59,7 +64,7 @@ func (l *ladder) close(ctx context.Context) {
 	l.stop()
 	l.work.Wait()
 	l.run.ask(false)
-	if l.shown != "" && ctx.Err() == nil {
+	if l.shown != "" && l.s.life.Err() == nil {
 		l.run.goOn(ctx)
 	}
 }
@@ -67,6 +72,13 @@ func (l *ladder) close(ctx context.Context) {
 // enough is asked once a second when the hold is over and nothing is wrong.
 func (l *ladder) enough(ctx context.Context, report guard.Report) (bool, error) {
 	busy := report.Next.Requests >= config.LadderRequests
+	if report.Worse() {
+		if report.ErrorRate() > l.run.settings.Guard.ErrorRate {
+			return false, breached(fmt.Sprintf("%s, over the limit of %s through the whole step", strings.TrimPrefix(report.Sentence(), "not proven: "),
+				rate(l.run.settings.Guard.ErrorRate)))
+		}
+		return l.ask(ctx, strings.TrimPrefix(report.Sentence(), "not proven: "))
+	}
 	switch l.run.settings.Undecided {
 	case undecidedPromote:
 		return true, nil
@@ -92,10 +104,13 @@ func (l *ladder) enough(ctx context.Context, report guard.Report) (bool, error) 
 		return l.ask(ctx, fmt.Sprintf("%s had only %s, and the file declares no flows to send", l.at(), requests(report.Next.Requests)))
 	case sent >= config.LadderFlows:
 		return true, nil
+	case time.Since(l.since) > flowsWithin:
+		return l.ask(ctx, fmt.Sprintf("%s had only %s, and its own flows were answered well only %d of %d times", l.at(),
+			requests(report.Next.Requests), sent, config.LadderFlows))
 	}
 	if l.shown == "" { // at once, not for each more of them
 		l.show(ctx, fmt.Sprintf("%s had only %s: the app's own flows are sent to next, %d times each", l.at(), requests(report.Next.Requests),
-			config.LadderFlows), "belay", l.deadline())
+			config.LadderFlows), "belay", l.since.Add(flowsWithin))
 	}
 	return false, nil
 }
@@ -172,7 +187,7 @@ func (l *ladder) flow(ctx context.Context) {
 	if l.begun {
 		return
 	}
-	l.begun = true
+	l.begun, l.since = true, time.Now()
 	ctx, l.stop = context.WithCancel(ctx)
 	job := CheckJob{File: criticalOnly(l.run.file), Rollout: l.roll, Traffic: true}
 	l.work.Go(func() {
@@ -205,7 +220,7 @@ func (l *ladder) round(ctx context.Context, job CheckJob) (more bool) {
 		case f.Failed && f.Shared:
 			return true
 		case f.Failed:
-			l.failed = redFlow(fmt.Sprintf("the flow %s failed twice on next: %s", f.Name, f.Message))
+			l.failed = breached(fmt.Sprintf("the flow %s failed twice on next: %s", f.Name, f.Message))
 			return false
 		}
 	}

@@ -3,6 +3,7 @@ package delivery
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/belay-cd/belay/internal/domain"
@@ -128,7 +129,7 @@ func stepData(s rollout.Step, p rollout.Progress) map[string]any {
 func (s *Service) held(ctx context.Context, roll *rollout.Rollout, v guard.Verdict, deadline time.Time) {
 	kind, r := "rollout.held", s.owner(roll)
 	if v.Kind != guard.Hold {
-		kind = "rollout.resumed"
+		kind, v.Sentence = "rollout.resumed", "the hold is over"
 		r.goOn(ctx)
 	} else {
 		r.wait(ctx, "nothing goes on, a rollback aside: "+v.Sentence, "belay", deadline)
@@ -217,7 +218,11 @@ func (s *Service) RolledBack(ctx context.Context, roll *rollout.Rollout, b *roll
 	if roll.Record.By == rehearser {
 		kind, stage = "rollout.rehearsed", domain.VerifyStaging
 	}
-	data := map[string]any{"sentence": b.Error(), "took": b.Moved.Seconds(), "left": b.Left, "weight": 0}
+	sentence := b.Error()
+	if roll.Record.By == rehearser {
+		sentence = fmt.Sprintf("rollback rehearsed: back on %s in %s", roll.Stable.Short(), moment(b.Moved.Seconds()))
+	}
+	data := map[string]any{"sentence": sentence, "took": b.Moved.Seconds(), "left": b.Left, "weight": 0}
 	if b.Left {
 		delete(data, "weight")
 	} else if roll.Stable != nil {
@@ -225,11 +230,10 @@ func (s *Service) RolledBack(ctx context.Context, roll *rollout.Rollout, b *roll
 	}
 	s.emit(ctx, domain.Event{Type: kind, App: roll.Record.App, Delivery: roll.Record.Delivery,
 		Stage: stage, Environment: roll.Record.Environment, By: roll.Record.By, Data: data})
-	if roll.Record.By == rehearser {
-		return // its jobs go on, and it has no time of its own
-	}
-	if err := s.ports.Jobs.End(context.WithoutCancel(ctx), roll.Record.App, roll.Record.Environment, roll.Next.ID); err != nil {
-		s.options.Log.Error("end the jobs of a release that was taken back", "release", roll.Next.ID, "error", err)
+	if roll.Record.By != rehearser { // its jobs go on
+		if err := s.ports.Jobs.End(context.WithoutCancel(ctx), roll.Record.App, roll.Record.Environment, roll.Next.ID); err != nil {
+			s.options.Log.Error("end the jobs of a release that was taken back", "release", roll.Next.ID, "error", err)
+		}
 	}
 	r := s.owner(roll)
 	if r == nil {

@@ -229,7 +229,11 @@ func (r *run) rolledBack(ctx context.Context, roll *rollout.Rollout, t domain.Tr
 		if t.Stable != nil && t.Stable.Requests > 0 {
 			o.Sentence += fmt.Sprintf("; %s had %s of %s", roll.Stable.Short(), thousands(t.Stable.Errors), thousands(t.Stable.Requests))
 		}
-		o.Sentence += fmt.Sprintf(". About %s failed because of it", plural(int(o.FailedBecause), "request"))
+		because := ". No request failed because of it"
+		if o.FailedBecause > 0 {
+			because = fmt.Sprintf(". About %s failed because of it", plural(int(o.FailedBecause), "request"))
+		}
+		o.Sentence += because
 	}
 	return nil
 }

@@ -198,7 +198,7 @@ func TestLowTraffic(t *testing.T) {
 			for range 2 { // each step asks
 				w.until("it asks", func() bool { return w.life.s.find("shop", b.Number).asking() })
 				d := w.stored(b.Number)
-				if d.State != domain.WaitingState || d.Wait.Owner != "ana" || d.Wait.Deadline.Sub(time.Now()) > 4*time.Hour+time.Minute || !strings.Contains(d.Wait.Reason, "belay approve 2") {
+				if d.State != domain.WaitingState || d.Wait.Owner != "ana" || time.Until(d.Wait.Deadline) > 4*time.Hour+time.Minute || !strings.Contains(d.Wait.Reason, "belay approve 2") {
 					t.Errorf("%s %+v", d.State, d.Wait)
 				}
 				w.restart() // who is asked is asked still

@@ -71,8 +71,14 @@ func planRows(f *config.File, set settings, fleet rollout.Fleet) ([]PlanRow, flo
 			row.Summary = levelsSummary(f)
 		case domain.DeployStaging:
 			row.Summary = fmt.Sprintf("%s, each %s", set.plan(domain.Staging), domain.Span(set.StagingHold))
+			if fleet.Stable == nil {
+				row.Summary = "no stable yet: checks at 0 %, then all traffic at once"
+			}
 		case domain.VerifyStaging:
 			row.Summary = fmt.Sprintf("%s · rollback rehearsed under %d requests/s", checks, config.RehearsalLoad)
+			if fleet.Stable == nil {
+				row.Summary = checks + " · no rollback to rehearse yet"
+			}
 		case domain.DeployProduction:
 			row.Summary = "gates: not held, no freeze, staging verified and healthy"
 		case domain.VerifyProduction:

@@ -39,8 +39,9 @@ func newQueue(newest bool, key func(*run) string) *queue {
 	return &queue{newest: newest, key: key, places: map[string]*place{}}
 }
 
-// acquire waits for the place and returns how to give it back. While it waits, reason is shown.
-func (q *queue) acquire(ctx context.Context, r *run, reason string) (func(), error) {
+// acquire waits for the place and returns how to give it back. While it waits, reason is shown, and meanwhile is called once a
+// second; its error ends the wait.
+func (q *queue) acquire(ctx context.Context, r *run, reason string, meanwhile func(context.Context) error) (func(), error) {
 	w, holder := q.join(r, true)
 	free := func() { q.free(r) }
 	if holder == nil {
@@ -50,18 +51,31 @@ func (q *queue) acquire(ctx context.Context, r *run, reason string) (func(), err
 	r.wait(ctx, fmt.Sprintf("%s: #%d of %s", reason, holder.d.Number, holder.d.App), "belay", deadline)
 	timeout := time.NewTimer(queueWait)
 	defer timeout.Stop()
-	select {
-	case <-w.ready:
-		r.goOn(ctx)
-		return free, nil
-	case newer := <-w.gone:
-		return nil, domain.Errorf(domain.Superseded, "superseded by #%d, which passed Verify staging later", newer)
-	case <-ctx.Done():
-		q.quit(r, w)
-		return nil, context.Cause(ctx)
-	case <-timeout.C:
-		q.quit(r, w)
-		return nil, domain.Errorf(domain.Expired, "%s for more than %s", reason, queueWait)
+	var second <-chan time.Time
+	if meanwhile != nil {
+		ticker := time.NewTicker(time.Second)
+		defer ticker.Stop()
+		second = ticker.C
+	}
+	for {
+		select {
+		case <-w.ready:
+			r.goOn(ctx)
+			return free, nil
+		case newer := <-w.gone:
+			return nil, domain.Errorf(domain.Superseded, "superseded by #%d, which passed Verify staging later", newer)
+		case <-ctx.Done():
+			q.quit(r, w)
+			return nil, context.Cause(ctx)
+		case <-timeout.C:
+			q.quit(r, w)
+			return nil, domain.Errorf(domain.Expired, "%s for more than %s", reason, queueWait)
+		case <-second:
+			if err := meanwhile(ctx); err != nil {
+				q.quit(r, w)
+				return nil, err
+			}
+		}
 	}
 }
 

@@ -116,7 +116,7 @@ func (r *run) takeStagingBack(ctx context.Context, roll *rollout.Rollout) (domai
 	within := config.RollbackDeadline + config.StepSlack
 	ctx, cancel := context.WithTimeoutCause(ctx, within, domain.Errorf(domain.Failed, "the rehearsal of the rollback was not over within %s", domain.Span(within)))
 	defer cancel()
-	began := time.Now()
+	began, over := time.Now(), !roll.Open()
 	err := r.s.engine.Revert(ctx, roll, rehearsal{})
 	var back *rollout.RolledBack
 	if !errors.As(err, &back) {
@@ -126,7 +126,13 @@ func (r *run) takeStagingBack(ctx context.Context, roll *rollout.Rollout) (domai
 	if !errors.As(back.Cause, &by) || by.AskedBy() != rehearser {
 		return domain.Rehearsal{}, r.explainRollback(roll, back) // somebody was quicker
 	}
-	return domain.Rehearsal{At: began.UTC(), Moved: back.Moved.Seconds(), Whole: time.Since(began).Seconds()}, nil
+	moved := back.Moved
+	if known, err := r.recall(ctx, "moved "+string(domain.Staging), &moved); err != nil {
+		return domain.Rehearsal{}, err
+	} else if over && !known {
+		return domain.Rehearsal{At: began.UTC(), None: "it was, but how long it took was lost in a restart of the server"}, nil
+	}
+	return domain.Rehearsal{At: began.UTC(), Moved: moved.Seconds(), Whole: time.Since(began).Seconds()}, nil
 }
 
 // startSeconds is how long the instances of a stage's plan took to start, one after the other.

@@ -105,7 +105,9 @@ func (s *Service) observeLast(ctx context.Context, q RollbackRequest, release st
 		res.LastRequest = max(0, at.Sub(q.Accepted).Seconds())
 	}
 	_, res.Failed = s.ports.Measurements.Served(q.App, q.Environment, q.Accepted)
-	res.Sentence = fmt.Sprintf("traffic moved in %s; %s failed", moment(res.Moved), plural(int(res.Failed), "request"))
+	if q.Environment == domain.Production {
+		res.Sentence = q.App + " is held until a newer digest passes"
+	}
 }
 
 // cold goes back after done: the target's instances start from what is local, are checked, and take all traffic.

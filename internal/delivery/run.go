@@ -240,7 +240,11 @@ func (r *run) enter(ctx context.Context, env domain.Environment) error {
 	if has {
 		return nil
 	}
-	leave, err := r.s.environments[env].acquire(ctx, r, fmt.Sprintf("another delivery of %s is in %s", r.d.App, env))
+	var meanwhile func(context.Context) error
+	if env == domain.Production && r.d.Urgent != "" {
+		meanwhile = r.preempt
+	}
+	leave, err := r.s.environments[env].acquire(ctx, r, fmt.Sprintf("another delivery of %s is in %s", r.d.App, env), meanwhile)
 	if err != nil {
 		return err
 	}

@@ -140,7 +140,7 @@ func (r *run) contained(ctx context.Context, s Stage) (summary string, err error
 }
 
 func (r *run) build(ctx context.Context) (string, error) {
-	release, err := r.s.builds.acquire(ctx, r, "one build runs at a time on this machine")
+	release, err := r.s.builds.acquire(ctx, r, "one build runs at a time on this machine", nil)
 	if err != nil {
 		return "", err
 	}
@@ -172,7 +172,7 @@ func (r *run) build(ctx context.Context) (string, error) {
 }
 
 func (r *run) test(ctx context.Context) (string, error) {
-	release, err := r.s.builds.acquire(ctx, r, "one build or test runs at a time on this machine")
+	release, err := r.s.builds.acquire(ctx, r, "one build or test runs at a time on this machine", nil)
 	if err != nil {
 		return "", err
 	}
@@ -252,11 +252,6 @@ func (r *run) verifyStaging(ctx context.Context) (string, error) {
 }
 
 func (r *run) deployProduction(ctx context.Context) (string, error) {
-	if r.d.Urgent != "" && r.rolloutIn(domain.Production) == nil {
-		if err := r.preempt(ctx); err != nil {
-			return "", err
-		}
-	}
 	if err := r.enter(ctx, domain.Production); err != nil {
 		return "", err
 	}

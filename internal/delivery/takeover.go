@@ -115,15 +115,28 @@ func (r *run) gaveWay() error {
 	return t.cause(r.d.short())
 }
 
-// preempt makes way for an urgent delivery: its instances are healthy at 0 % before the rollout that runs is rolled back.
-// Where the machine has no room for a third release they start after it.
+// preempt makes way for an urgent delivery that waits for production: its instances are healthy at 0 % before the rollout
+// that runs is rolled back, and whoever only waits at a gate gives way. Where the machine has no room for a third release they
+// start after it. It is called once a second, and does each thing once.
 func (r *run) preempt(ctx context.Context) error {
 	holder := r.s.environments[domain.Production].holder(r)
-	if holder == nil {
+	if holder == nil || holder.d.Urgent != "" {
 		return nil
 	}
+	if f, err := r.s.frozen(ctx, r.d.App); err != nil || f != nil {
+		return err // nothing would go up: nothing is taken back for it
+	}
+	for _, gate := range []func(context.Context) (string, error){r.heldGate, r.stagingGate} {
+		if _, err := gate(ctx); err != nil {
+			return err
+		}
+	}
 	roll := holder.rolloutIn(domain.Production)
-	if roll == nil || !roll.Open() || roll.Stable == nil {
+	if roll == nil {
+		holder.stop(domain.Errorf(domain.Superseded, "superseded by urgent #%d: %s", r.d.Number, r.d.Urgent))
+		return nil
+	}
+	if !roll.Open() || roll.Stable == nil || roll.Interrupted() != nil {
 		return nil
 	}
 	if err := r.warmUp(ctx); err != nil {
@@ -150,7 +163,7 @@ func (r *run) warmUp(ctx context.Context) error {
 	}
 	if _, err := r.s.ports.Runner.Capacity(ctx, next, 0); err != nil {
 		r.event(ctx, domain.Event{Type: "rollout.crowded", Environment: domain.Production, Data: map[string]any{"sentence": err.Error()}})
-		return nil
+		return nil //nolint:nilerr // they start when the rollout that runs has made room
 	}
 	for _, role := range rollout.RolesOf(&next) {
 		for i := 0; role.Kind == domain.Web && i < role.Instances; i++ {

@@ -13,7 +13,7 @@ import (
 )
 
 // proofWait bounds the ladder of low traffic: flows first, then somebody's word.
-const proofWait = config.AskExpire + 10*time.Minute
+const proofWait = config.AskExpire + flowsWithin
 
 // Watch guards a rollout with the limits that were fixed when its delivery began.
 func (s *Service) Watch(ctx context.Context, roll *rollout.Rollout, w rollout.Watch) (rollout.Finding, error) {

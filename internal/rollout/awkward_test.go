@@ -24,7 +24,7 @@ func TestAwkwardMoments(t *testing.T) {
 		"the data plane hangs at the end, and somebody wants it back": {strategy: StrategyBlueGreen, wish: 20, splits: span{19, 120}, states: span{19, 120}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if wrong, m := crashed(t, c); wrong != nil || m.rollout.State != domain.RolloutRolledBack {
+			if m, wrong := crashed(t, c); wrong != nil || m.rollout.State != domain.RolloutRolledBack {
 				t.Errorf("%v: %s", wrong, m)
 			}
 		})
@@ -33,12 +33,12 @@ func TestAwkwardMoments(t *testing.T) {
 
 // TestStableDiesWhileItComesBack: each instance of stable in turn dies again at each second of the rollback of a rolling update.
 func TestStableDiesWhileItComesBack(t *testing.T) {
-	_, calm := crashed(t, course{strategy: StrategyRolling, mix: threeOfAll})
+	calm, _ := crashed(t, course{strategy: StrategyRolling, mix: threeOfAll})
 	wish := int(calm.watched.Sub(calm.began)/time.Second) - 15
 	for index := range 3 {
 		for at := wish; at < wish+6; at++ {
 			c := course{strategy: StrategyRolling, mix: threeOfAll, wish: wish, deaths: []death{{at: at, of: instanceID("v1", "web", index)}}}
-			if wrong, m := crashed(t, c); wrong != nil || m.rollout.State != domain.RolloutRolledBack {
+			if m, wrong := crashed(t, c); wrong != nil || m.rollout.State != domain.RolloutRolledBack {
 				t.Errorf("web/%d at %d: %v: %s", index, at-wish, wrong, m)
 			}
 		}
@@ -49,11 +49,11 @@ func TestStableDiesWhileItComesBack(t *testing.T) {
 // next stays stable or stable has everything, whichever was reached, and nobody is sent where nothing runs.
 func TestWishWhileTheEndIsWritten(t *testing.T) {
 	for _, strategy := range strategies {
-		_, calm := crashed(t, course{strategy: strategy, holdback: true})
+		calm, _ := crashed(t, course{strategy: strategy, holdback: true})
 		wish := int(calm.watched.Sub(calm.began)/time.Second) + 2
 		for _, hard := range []bool{false, true} {
 			for after, lives := 15, 2; lives == 2; after++ {
-				wrong, m := crashed(t, course{strategy: strategy, holdback: true, wish: wish, crashes: []crash{{after: after, down: 4, hard: hard}}})
+				m, wrong := crashed(t, course{strategy: strategy, holdback: true, wish: wish, crashes: []crash{{after: after, down: 4, hard: hard}}})
 				if wrong != nil {
 					t.Errorf("%s, effect %d, hard %t: %v: %s", strategy, after, hard, wrong, m)
 				}
@@ -65,10 +65,10 @@ func TestWishWhileTheEndIsWritten(t *testing.T) {
 
 // TestNextIsGoneWhileTheEndIsWritten: the same, and an instance of next is gone when the process is back.
 func TestNextIsGoneWhileTheEndIsWritten(t *testing.T) {
-	_, calm := crashed(t, course{strategy: StrategyRolling})
+	calm, _ := crashed(t, course{strategy: StrategyRolling})
 	lost := []death{{at: int(calm.watched.Sub(calm.began)/time.Second) + 2, of: instanceID("v2", "web", 0), gone: true}}
 	for after, lives := 15, 2; lives == 2; after++ {
-		_, m := crashed(t, course{strategy: StrategyRolling, deaths: lost, crashes: []crash{{after: after, down: 4, hard: true}}})
+		m, _ := crashed(t, course{strategy: StrategyRolling, deaths: lost, crashes: []crash{{after: after, down: 4, hard: true}}})
 		if m.wrong != nil {
 			t.Errorf("effect %d: %v: %s", after, m.wrong, m)
 		}

@@ -16,7 +16,7 @@ func TestCrashEverywhere(t *testing.T) {
 	for _, strategy := range []Strategy{StrategyBlueGreen, StrategyCanary, StrategyRolling} {
 		for _, mix := range []int{allRoles, consumersOnly} {
 			c := course{strategy: strategy, mix: mix, holdback: mix == allRoles}
-			_, good := crashed(t, c)
+			good, _ := crashed(t, c)
 			took := int(good.rollout.Ended.Sub(good.began).Seconds())
 			for name, trouble := range map[string]func(*course){
 				"good":         func(*course) {},
@@ -38,14 +38,14 @@ func TestCrashEverywhere(t *testing.T) {
 
 // everyCrash plays a course without a crash, and with one after each of its effects.
 func everyCrash(t *testing.T, c course, good bool) {
-	wrong, calm := crashed(t, c)
+	calm, wrong := crashed(t, c)
 	if wrong != nil || (calm.rollout.State == domain.RolloutDone) != good {
 		t.Fatalf("without a crash: %v: %s", wrong, calm)
 	}
 	for _, hard := range []bool{false, true} {
 		for after, lives := 1, 2; lives == 2; after++ {
 			c.crashes = []crash{{after: after, down: 3, hard: hard}}
-			wrong, m := crashed(t, c)
+			m, wrong := crashed(t, c)
 			if wrong != nil || m.rollout.State != calm.rollout.State {
 				t.Errorf("crash after effect %d, hard %t: %v: %s", after, hard, wrong, m)
 			}
@@ -57,12 +57,12 @@ func everyCrash(t *testing.T, c course, good bool) {
 	}
 }
 
-func crashed(t *testing.T, c course) (wrong error, m *machine) {
+func crashed(t *testing.T, c course) (m *machine, wrong error) {
 	synctest.Test(t, func(t *testing.T) {
 		m = newMachine(c)
 		wrong = m.judge(m.play(t))
 	})
-	return wrong, m
+	return m, wrong
 }
 
 // TestCrashInFirstDelivery: with nothing to go back to, a crash changes nothing either.

@@ -45,7 +45,7 @@ func (m *machine) judge(end error) error {
 				want = 0
 			}
 			if got := m.count(rel.ID, w.Role); got != want {
-				return fmt.Errorf("at the end %d of %d %s/%s run (end: %v)", got, want, rel.ID, w.Role, end)
+				return fmt.Errorf("at the end %d of %d %s/%s run (end: %w)", got, want, rel.ID, w.Role, end)
 			}
 		}
 	}

@@ -33,7 +33,6 @@ type machine struct {
 	table   Split // of the data plane; names no rollout where there is no route to carry it
 	asked   Split // the last split that was done, with or without a route
 	back    bool  // a rollback has begun
-	wished  bool
 	wish    chan struct{}
 	bakes   map[int]time.Time // since when
 	baked   map[int]bool

@@ -162,11 +162,9 @@ func rollbacks(f Fleet, p Plan) string {
 		case Shift:
 			o.Weight = s.Weight
 		}
-		back := ""
+		back := "\n    no way back: next is stable\n    "
 		if i <= p.Settled() {
 			back = strings.ReplaceAll(strings.ReplaceAll("\n"+printed(Rollback(f, o)), "\n", "\n    "), "    deploy production  ", "    ")
-		} else {
-			back = "\n    no way back: next is stable\n    "
 		}
 		if i > 0 && back != last {
 			b.WriteString(strings.TrimRight(last, " ")[1:])

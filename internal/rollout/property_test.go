@@ -176,7 +176,7 @@ func courses(t *rapid.T) course {
 func TestStorm(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		c := courses(rt)
-		if wrong, _ := crashed(t, c); wrong != nil {
+		if _, wrong := crashed(t, c); wrong != nil {
 			rt.Fatalf("%+v: %v", c, wrong)
 		}
 	})

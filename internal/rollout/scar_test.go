@@ -31,7 +31,7 @@ func each(t *testing.T, c course, look func(t *testing.T, m *machine)) {
 
 // lasts is how long a rollout with all kinds of roles takes when nothing happens, in seconds.
 func lasts(t *testing.T, strategy Strategy) (seconds int) {
-	wrong, m := crashed(t, course{strategy: strategy, mix: allRoles})
+	m, wrong := crashed(t, course{strategy: strategy, mix: allRoles})
 	if wrong != nil {
 		t.Fatal(wrong)
 	}
@@ -59,10 +59,10 @@ func TestScar_argo_4128(t *testing.T) {
 // down for it.
 func TestScar_argo_4461(t *testing.T) {
 	for _, strategy := range strategies {
-		_, calm := crashed(t, course{strategy: strategy, mix: allRoles})
+		calm, _ := crashed(t, course{strategy: strategy, mix: allRoles})
 		settled := calm.watched.Sub(calm.began)
 		for wish := 1; wish <= int(settled/time.Second)+2; wish++ {
-			wrong, m := crashed(t, course{strategy: strategy, mix: allRoles, wish: wish})
+			m, wrong := crashed(t, course{strategy: strategy, mix: allRoles, wish: wish})
 			late := time.Duration(wish)*time.Second > settled
 			if wrong != nil || late != (m.rollout.State == domain.RolloutDone) {
 				t.Errorf("%s, wish after %d s: %v: %s", strategy, wish, wrong, m.rollout.State)
@@ -91,7 +91,7 @@ func TestScar_argo_3941(t *testing.T) {
 			at = 2
 		}
 		c := course{strategy: strategy, mix: 0, deaths: []death{{at: at - 1, of: instanceID("v2", "web", 0)}}, starts: failing{span: span{at, 3600}, release: "v2", hangs: true}}
-		wrong, m := crashed(t, c)
+		m, wrong := crashed(t, c)
 		if wrong != nil || m.rollout.State != domain.RolloutRolledBack {
 			t.Errorf("%s: %v: %s", strategy, wrong, m)
 		}
@@ -103,7 +103,7 @@ func TestScar_argo_3941(t *testing.T) {
 
 // The other side of it: a rollback while half of stable is gone leaves next what stable cannot carry, until it can.
 func TestScar_argo_3888(t *testing.T) {
-	wrong, m := crashed(t, course{strategy: StrategyRolling, mix: 0, wish: 10})
+	m, wrong := crashed(t, course{strategy: StrategyRolling, mix: 0, wish: 10})
 	want := []string{"split 50 %", "start v1/web/0", "split 0 %", "drain v2/web/0", "stop v2/web/0", "split 0 %"}
 	if back := slices.Index(m.notes, "stop v1/web/0"); wrong != nil || back < 0 || !slices.Equal(slices.Compact(m.notes[back+1:]), want) {
 		t.Errorf("%v: %q", wrong, m.notes)
@@ -128,7 +128,7 @@ func TestScar_argo_4834(t *testing.T) {
 func TestScar_argo_574(t *testing.T) {
 	for _, strategy := range strategies {
 		t.Run(string(strategy), func(t *testing.T) {
-			wrong, m := crashed(t, course{strategy: strategy, mix: 0, wish: lasts(t, strategy) - 12})
+			m, wrong := crashed(t, course{strategy: strategy, mix: 0, wish: lasts(t, strategy) - 12})
 			if wrong != nil || m.told == nil || !m.told.Shifted {
 				t.Fatalf("%v: %+v", wrong, m.told)
 			}
@@ -146,7 +146,7 @@ func TestScar_argo_438(t *testing.T) {
 		if mix[0] != "web:3 worker:4 clock!" {
 			continue
 		}
-		wrong, m := crashed(t, course{strategy: StrategyCanary, mix: i})
+		m, wrong := crashed(t, course{strategy: StrategyCanary, mix: i})
 		if wrong != nil {
 			t.Fatal(wrong)
 		}
@@ -177,7 +177,7 @@ func sortedStops(notes []string) []string {
 // And nothing took them back: in a rollback next's consumers stop before those of stable start, and all of stable's come back.
 func TestScar_argo_1707(t *testing.T) {
 	for _, strategy := range strategies {
-		wrong, m := crashed(t, course{strategy: strategy, mix: allRoles, wish: lasts(t, strategy) - 12})
+		m, wrong := crashed(t, course{strategy: strategy, mix: allRoles, wish: lasts(t, strategy) - 12})
 		lastStop, firstStart, back := -1, len(m.notes), 0
 		for i, n := range m.notes {
 			consumer := strings.Contains(n, "worker") || strings.Contains(n, "clock")
@@ -224,11 +224,11 @@ func TestScar_nomad_10882(t *testing.T) {
 func TestScar_kamal_1055_ARestartIsNoEventForARollout(t *testing.T) {
 	for _, strategy := range strategies {
 		c := course{strategy: strategy, mix: allRoles}
-		_, calm := crashed(t, c)
+		calm, _ := crashed(t, c)
 		for range 20 {
 			c.crashes = append(c.crashes, crash{at: 5 * time.Second})
 		}
-		wrong, m := crashed(t, c)
+		m, wrong := crashed(t, c)
 		if wrong != nil || m.lives < 10 {
 			t.Fatalf("%s: %v after %d lives", strategy, wrong, m.lives)
 		}
