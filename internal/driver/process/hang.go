@@ -79,7 +79,7 @@ func (it *instance) hangs() (supervise.Proc, string, bool) {
 // takeTurn reports whether the instance may be started again now.
 func (d *Driver) takeTurn(it *instance) bool {
 	at, alone, wellBeside := placeOf(it.id), true, false
-	for _, other := range d.all() {
+	for _, other := range d.in(it.id.App, it.id.Environment) {
 		if other != it && placeOf(other.id) == at && other.running() {
 			alone = false
 			wellBeside = wellBeside || other.well()

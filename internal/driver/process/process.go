@@ -6,6 +6,7 @@
 package process
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -13,6 +14,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -126,7 +128,7 @@ type Driver struct {
 
 	execs     atomic.Int64 // one-offs so far: each has a control group of its own
 	mu        sync.Mutex
-	instances map[domain.InstanceID]*instance
+	instances map[room]map[domain.InstanceID]*instance
 	ports     map[int]domain.InstanceID
 	turns     map[place]turn
 }
@@ -144,7 +146,7 @@ func New(cfg Config) (*Driver, error) {
 	sum := sha256.Sum256([]byte(cfg.Data))
 	d := &Driver{
 		cfg: cfg, group: "belay-" + hex.EncodeToString(sum[:4]), watch: w,
-		instances: map[domain.InstanceID]*instance{}, ports: map[int]domain.InstanceID{}, turns: map[place]turn{},
+		instances: map[room]map[domain.InstanceID]*instance{}, ports: map[int]domain.InstanceID{}, turns: map[place]turn{},
 	}
 	d.life, d.end = context.WithCancel(context.Background())
 	d.wg.Go(func() { w.run() })
@@ -187,10 +189,7 @@ func (d *Driver) Stop(ctx context.Context, id domain.InstanceID) error {
 // List returns the instances of an app in an environment that run or should run, in the order of their names.
 func (d *Driver) List(_ context.Context, app string, env domain.Environment) ([]domain.InstanceStatus, error) {
 	var found []domain.InstanceStatus
-	for _, it := range d.all() {
-		if it.id.App != app || it.id.Environment != env {
-			continue
-		}
+	for _, it := range d.in(app, env) {
 		if s := it.current(); s.State != domain.Stopped {
 			found = append(found, s)
 		}
@@ -255,7 +254,7 @@ func (d *Driver) Remove(ctx context.Context, id domain.InstanceID) error {
 		return domain.Errorf(domain.Conflict, "remove %s: it runs", id).WithHint("stop it first")
 	}
 	d.mu.Lock()
-	delete(d.instances, id)
+	delete(d.instances[roomOf(id)], id)
 	d.mu.Unlock()
 	return os.RemoveAll(it.dir)
 }
@@ -321,21 +320,32 @@ func (d *Driver) folder(id domain.InstanceID) string {
 func (d *Driver) instance(id domain.InstanceID) *instance {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	it, ok := d.instances[id]
+	it, ok := d.instances[roomOf(id)][id]
 	if !ok {
 		it = newInstance(d, id)
-		d.instances[id] = it
+		if d.instances[roomOf(id)] == nil {
+			d.instances[roomOf(id)] = map[domain.InstanceID]*instance{}
+		}
+		d.instances[roomOf(id)][id] = it
 	}
 	return it
 }
 
-func (d *Driver) all() []*instance {
+// room is one environment of one app. Each is asked once a second by whoever watches it, so the others must cost nothing.
+type room struct {
+	app string
+	env domain.Environment
+}
+
+func roomOf(id domain.InstanceID) room { return room{id.App, id.Environment} }
+
+// in returns the instances of an environment of an app, in the order of their names.
+func (d *Driver) in(app string, env domain.Environment) []*instance {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	var all []*instance
-	for _, it := range d.instances {
-		all = append(all, it)
-	}
-	slices.SortFunc(all, func(a, b *instance) int { return strings.Compare(a.id.String(), b.id.String()) })
-	return all
+	list := slices.Collect(maps.Values(d.instances[room{app, env}]))
+	slices.SortFunc(list, func(a, b *instance) int {
+		return cmp.Or(strings.Compare(a.id.Release, b.id.Release), strings.Compare(a.id.Role, b.id.Role), cmp.Compare(a.id.Index, b.id.Index))
+	})
+	return list
 }

@@ -45,8 +45,8 @@ func (d *Driver) Workshop() []string {
 // that they started, and those that are started again. A release that becomes stable is no longer first to go.
 func (d *Driver) Rescore(ctx context.Context, rel domain.Release, score int) error {
 	var errs []error
-	for _, it := range d.all() {
-		if it.id.App == rel.App && it.id.Environment == rel.Environment && it.id.Release == rel.ID {
+	for _, it := range d.in(rel.App, rel.Environment) {
+		if it.id.Release == rel.ID {
 			if err := it.rescore(ctx, score); err != nil {
 				errs = append(errs, fmt.Errorf("rescore %s: %w", it.id, err))
 			}
