@@ -48,14 +48,14 @@ roles:
     drain: 1s
 %[3]sverify:
   error_rate: 0.5%%
-  latency: +1500%%
+  latency: +500%%
   checks:
     items: { http: /api/items }
     deep:  { http: /api/deep, critical: true }
 rollout: { %[4]s, min_soak: 2s, staging_hold: 0s }
 guard:
   error_rate: 5%% for 3s
-  latency: 20x
+  latency: 10x
   failed_probes: 3
   undecided: promote
   segments: { plan: { header: X-Plan }, country: { cookie: country } }
@@ -66,13 +66,13 @@ const (
 	workerRole = `  worker:
     run: ./app work
     instances: 2
-    probe: { heartbeat: 6s, every: 1s, timeout: 900ms, start_within: 6s }
+    probe: { heartbeat: 4s, every: 1s, timeout: 900ms, start_within: 6s }
     drain: 1s
 `
 	singleRole = `  alone:
     run: ./app single
     singleton: true
-    probe: { heartbeat: 6s, every: 1s, timeout: 900ms, start_within: 6s }
+    probe: { heartbeat: 4s, every: 1s, timeout: 900ms, start_within: 6s }
     volumes: { state: state }
     drain: 1s
 `

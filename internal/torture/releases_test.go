@@ -38,7 +38,7 @@ var longLanes = []kind{
 	{app: "patience", strategy: "blue-green, long", rollout: "strategy: blue-green", monitor: "150s", play: slowLater},
 }
 
-var slowLater = []scenario{{name: "slow after 20 s", mode: "do=slow rate=1 ms=3000 after=20s" + production, ends: back("latency")}}
+var slowLater = []scenario{{name: "slow after 20 s", mode: "do=slow rate=1 ms=600 after=20s" + production, ends: back("latency")}}
 
 // leastReleases is how many the long run has.
 const leastReleases = 200

@@ -56,13 +56,13 @@ var scenarios = []scenario{
 	{name: "one segment only, by cookie", mode: "do=errors rate=1 country=nl", ends: back("errors", "check error rate")},
 	{name: "a critical endpoint that nobody visits", mode: "do=errors rate=1 path=/api/deep after=4s" + production,
 		ends: back("critical", "check deep")},
-	{name: "slow", mode: "do=slow rate=1 ms=3000", ends: back("check response time")},
-	{name: "slow tail, 5 % of the requests", mode: "do=slow rate=0.05 ms=3000", taints: true, // p95 is just where it bends
+	{name: "slow", mode: "do=slow rate=1 ms=600", ends: back("check response time")},
+	{name: "slow tail, 5 % of the requests", mode: "do=slow rate=0.05 ms=600", taints: true, // p95 is just where it bends
 		ends: append(back("check response time"), done...)},
-	{name: "slow tail, 10 % of the requests", mode: "do=slow rate=0.1 ms=3000", ends: back("check response time")},
+	{name: "slow tail, 10 % of the requests", mode: "do=slow rate=0.1 ms=600", ends: back("check response time")},
 	{name: "leak: errors after 8 s", mode: "do=errors rate=0.5 after=8s" + production, ends: back("errors", "check error rate")},
-	{name: "leak: memory after 6 s", mode: "do=eat after=6s" + production, breaks: true, needs: "memory",
-		ends: back("health", "crash loop", "errors", "check", "capacity")},
+	{name: "leak: memory after 2 s", mode: "do=eat after=2s" + production, breaks: true, needs: "memory",
+		ends: append(back("health", "crash loop", "errors", "check", "capacity"), atZero...)},
 	{name: "eats memory", mode: "do=eat", needs: "memory", breaks: true, ends: inStage3},
 	{name: "wrong port", mode: "do=port", ends: inStage3},
 	{name: "wrong port, in production only", mode: "do=port" + production, ends: atZero},
@@ -78,7 +78,7 @@ var scenarios = []scenario{
 		ends: append(back("start in production"), atZero...)},
 	{name: "worker dies after 2 s", mode: "do=good worker=die after=2s" + production, needs: "worker",
 		ends: append(back("health", "crash loop", "check"), atZero...)},
-	{name: "worker stalls after 3 s", mode: "do=good worker=stall after=3s" + production, needs: "worker",
+	{name: "worker stalls after 1 s", mode: "do=good worker=stall after=1s" + production, needs: "worker",
 		ends: back("health", "crash loop", "check")},
 }
 
