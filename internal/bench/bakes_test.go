@@ -44,6 +44,7 @@ func BenchmarkFiveHundredBakes(b *testing.B) {
 }
 
 func watchBakes(b *testing.B, busy int) {
+	defer debug.SetGCPercent(debug.SetGCPercent(50)) // as the server does
 	debug.FreeOSMemory()
 	heap, before := heapOf(), rssOf()
 	feed := newFeed(busy)

@@ -38,6 +38,13 @@ func (s *Service) admitFrom(ctx context.Context, f *config.File, url string) (st
 		return "", err
 	}
 	if slot.Stable != "" {
+		stable, err := s.ports.Store.Release(ctx, slot.Stable)
+		if err != nil {
+			return "", err
+		}
+		if addr, err := s.ports.Takeover.Address(url); err == nil && addr == stable.External {
+			return slot.Stable, nil // the same request again, or a second try of the first delivery
+		}
 		return "", domain.Errorf(domain.Invalid, "--from: %s has a stable release in production already", f.App).
 			WithHint("it is for the first delivery only: ship without it")
 	}
