@@ -456,12 +456,20 @@ func (r runnerOf) Stop(ctx context.Context, id domain.InstanceID) error {
 	if err := r.p.alive(ctx); err != nil {
 		return err
 	}
+	list, _ := r.Driver.List(ctx, id.App, id.Environment)
+	others := 0
+	for _, i := range list {
+		if i.Release == id.Release && i.Role == id.Role && i.Index != id.Index && i.State == domain.Healthy {
+			others++
+		}
+	}
 	r.p.w.mu.Lock()
 	if route := r.p.w.routes[slotKey(id.App, id.Environment)]; route != nil && id.Role == "web" {
-		if route.gets(id.Release) > 0 {
-			r.p.w.t.Errorf("%s is stopped while it has %s of the traffic", id, rollout.Percent(route.gets(id.Release)))
+		left := route.drained[id.String()] // out of the traffic, where the others carry all of it
+		if share := route.gets(id.Release); share > others*domain.WeightAll/2 || share > 0 && !left {
+			r.p.w.t.Errorf("%s is stopped while it has %s of the traffic, and %d others", id, rollout.Percent(share), others)
 		}
-		if !route.drained[id.Release] {
+		if !route.drained[id.Release] && !left {
 			r.p.w.t.Errorf("%s is stopped and was not drained", id)
 		}
 	}
@@ -574,7 +582,7 @@ func (p ports) Drain(ctx context.Context, id domain.InstanceID, within time.Dura
 	}
 	p.w.mu.Lock()
 	if r := p.w.routes[slotKey(id.App, id.Environment)]; r != nil {
-		r.drained[id.Release] = true
+		r.drained[id.Release], r.drained[id.String()] = true, true
 	}
 	p.w.mu.Unlock()
 	p.l.op("drain " + string(id.Environment))

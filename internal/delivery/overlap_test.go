@@ -334,7 +334,7 @@ func TestTakeOverOfARunningApp(t *testing.T) {
 			if d.State != want || (after.Stable == slot.Stable) != (bad > 0) {
 				t.Errorf("%s %+v slot %+v", d.State, d.Outcome, after)
 			}
-			if _, err := w.life.s.Ship(t.Context(), Submission{App: "shop", Commit: sha("b"), By: "ana", From: "127.0.0.1:3000"}); domain.CodeOf(err) != domain.Invalid {
+			if _, err := w.life.s.Ship(t.Context(), Submission{App: "shop", Commit: sha("b"), By: "ana", From: "127.0.0.1:4000"}); domain.CodeOf(err) != domain.Invalid {
 				t.Errorf("taken over twice: %v", err)
 			}
 		})
