@@ -17,8 +17,8 @@ import (
 var shortLanes = []kind{
 	{app: "canary", strategy: "canary", rollout: "strategy: canary, steps: [5% for 2s, 50% for 2s]", monitor: "3s, holdback: 5%",
 		play: named("100 % errors")},
-	{app: "bluegreen", strategy: "blue-green", rollout: "strategy: blue-green", monitor: "3s", play: named("crash at start", "ready, then dies")},
-	{app: "rolling", strategy: "rolling", rollout: "strategy: rolling", monitor: "3s", play: named("wrong port", "one segment only, by header")},
+	{app: "bluegreen", strategy: "blue-green", rollout: "strategy: blue-green", monitor: "3s", play: named("crash at start", "wrong port")},
+	{app: "rolling", strategy: "rolling", rollout: "strategy: rolling", monitor: "3s", play: named("one segment only, by header")},
 }
 
 // What the long run plays.
