@@ -683,3 +683,19 @@ func TestRollbackWhileTheNextPreparesItsRelease(t *testing.T) {
 		})
 	}
 }
+
+// An urgent delivery takes back what is in Monitor; it does not make it stable by taking over.
+func TestUrgentTakesBackAMonitor(t *testing.T) {
+	canaries(t, func(t *testing.T, w *world) {
+		w.done("a")
+		b := w.ship("b")
+		w.inStage(b.Number, domain.Monitor)
+		time.Sleep(time.Minute) // quiet, and watched for longer than the least
+		fix := w.urgent("c", "checkout is broken")
+		d := w.await(b.Number)
+		if d.State != domain.RolledBackState || !strings.Contains(d.Outcome.Sentence, "urgent #3") {
+			t.Errorf("#%d is %s: %+v", d.Number, d.State, d.Outcome)
+		}
+		w.want("the fix", w.await(fix.Number), domain.DoneState, only("c", false))
+	})
+}
