@@ -37,6 +37,11 @@ func (n *numbers) settle(ctx context.Context, j delivery.CheckJob) {
 	if rec.Shifted == nil || !n.busy(rec.App, rec.Environment) {
 		return
 	}
+	select {
+	case <-time.After(time.Until(n.warmAt(ctx, j))):
+	case <-ctx.Done():
+		return
+	}
 	end := time.NewTimer(verifyFor)
 	defer end.Stop()
 	tick := time.NewTicker(100 * time.Millisecond)
@@ -55,6 +60,25 @@ func (n *numbers) settle(ctx context.Context, j delivery.CheckJob) {
 			return
 		}
 	}
+}
+
+// warmAt is from when on the latency of next says something about the release: its youngest instance has warmed up.
+func (n *numbers) warmAt(ctx context.Context, j delivery.CheckJob) time.Time {
+	next := j.Rollout.Next
+	from := *j.Rollout.Record.Shifted
+	if j.WarmUp == 0 || next.Environment == domain.Staging {
+		return from
+	}
+	list, err := n.list(ctx, next.App, next.Environment)
+	if err != nil {
+		return from
+	}
+	for _, i := range list {
+		if at := i.Started.Add(j.WarmUp); i.Release == next.ID && i.Addr != "" && at.After(from) {
+			from = at
+		}
+	}
+	return from
 }
 
 // limits are the two built-in verifications of rates: errors, and p95 against the baseline. open says that more requests
@@ -79,6 +103,13 @@ func (n *numbers) limits(j delivery.CheckJob) (records []domain.CheckRecord, ope
 		baseline = before.Figures()
 	}
 	errors, unsure := errorLimit(next, beside, baseline, j.ErrorRate)
+	if j.Rollout.Next.Environment == domain.Staging {
+		return []domain.CheckRecord{errors, {Name: "response time", State: "not checked",
+			Message: "staging has no traffic of its own to compare with: it is judged in production"}}, unsure
+	}
+	if warm := n.warmAt(context.Background(), j); warm.After(*rec.Shifted) {
+		next = n.book.Sum(rec.App, rec.Environment, j.Rollout.Next.ID, warm, now)
+	}
 	latency, slow := latencyLimit(next, beside, baseline, j.Latency)
 	return []domain.CheckRecord{errors, latency}, unsure || slow
 }

@@ -40,7 +40,9 @@ func newGuarded(t *testing.T) *guarded {
 	g := &guarded{book: sample.NewBook(), roll: &rollout.Rollout{Stable: &stable, Next: release("rel_next"),
 		Record: domain.RolloutRecord{App: "shop", Environment: domain.Production, Started: began, Shifted: &began}}}
 	g.m = &measurements{book: g.book, scrape: scrape.NewSamples(scrape.Limits{}),
-		list: func(context.Context, string, domain.Environment) ([]domain.InstanceStatus, error) { return g.instances, nil }}
+		list: func(context.Context, string, domain.Environment) ([]domain.InstanceStatus, error) {
+			return g.instances, nil
+		}}
 	return g
 }
 

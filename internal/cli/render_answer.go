@@ -102,7 +102,9 @@ func (v view) rollback(r domain.RollbackResult) string {
 	var b strings.Builder
 	from, to := domain.ShortCommit(r.From), domain.ShortCommit(r.To)
 	fmt.Fprintf(&b, "%s %s: %s -> %s\n", r.App, r.Environment, from, to)
-	if !r.Warm {
+	if !r.Warm && r.To == outside {
+		fmt.Fprintf(&b, "  the app that was taken over still runs: it was asked first\n")
+	} else if !r.Warm {
 		fmt.Fprintf(&b, "  %s was not warm: it was started first\n", to)
 	}
 	facts := []string{"traffic moved in " + took(seconds(r.Moved))}

@@ -46,6 +46,8 @@ func plain(e domain.Event, d domain.Delivery) string {
 		}
 	case "rollout.crowded":
 		return plainRow(e, d, said)
+	case "hold.lifted":
+		return plainRow(e, d, "hold lifted: "+text(e, "reason"))
 	case "rollout.rehearsed":
 		e.Stage = domain.VerifyStaging
 		return plainRow(e, d, "rollback rehearsed: "+wentBack(e, said))

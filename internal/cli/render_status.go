@@ -27,7 +27,7 @@ func (v view) status(s domain.AppStatus) string {
 			since = age(v.now.Sub(*e.Since))
 		}
 		errors, p95 := figures(e.Now, e.Before)
-		cells("  "+string(e.Name), e.Release.Short(), strconv.Itoa(e.Delivery), since,
+		cells("  "+string(e.Name), e.Release.Short(), delivered(e.Delivery), since,
 			fmt.Sprintf("%d/%d", e.Instances.Healthy, e.Instances.Wanted), errors, p95)
 		if v.all {
 			v.environment(&b, e)
@@ -96,6 +96,14 @@ func jobState(s domain.JobState) domain.DeliveryState {
 	default:
 		return domain.Running
 	}
+}
+
+// delivered writes the number of a delivery; - for a release that came without one.
+func delivered(n int) string {
+	if n == 0 {
+		return absent
+	}
+	return strconv.Itoa(n)
 }
 
 // outside stands where the release of a taken-over app would have its commit.

@@ -120,7 +120,7 @@ func (s *session) ended(ctx context.Context, c *client.Client, d domain.Delivery
 		fmt.Fprintf(s.stdio.Err, "::error title=%s::%s\n", property(fmt.Sprintf("%s #%d", d.App, d.Number)), annotation(clean(sentence(d))))
 	}
 	if gateRefused(d) {
-		if status, err := c.Status(ctx, d.App); err == nil && status.Hold != nil {
+		if status, err := c.Status(ctx, d.App); err == nil && status.Hold != nil && (d.Outcome == nil || d.Outcome.Hint == "") {
 			s.note("hint: %s", clean(status.Hold.WayOut))
 		}
 		return exit(domain.Refused.Exit())

@@ -55,7 +55,7 @@ func (r *run) newestGate(ctx context.Context) (string, error) {
 	}
 	for _, d := range list {
 		if d.Number > r.d.Number && len(d.Stages) > 3 && d.Stages[3].State == domain.DoneState {
-			return "", domain.Errorf(domain.Superseded, "superseded by #%d, which passed Verify staging before", d.Number)
+			return "", domain.Errorf(domain.Superseded, "by #%d, which passed Verify staging before", d.Number)
 		}
 	}
 	return "no newer one has passed Verify staging", nil
@@ -150,13 +150,33 @@ func (r *run) freezeGate(ctx context.Context) (string, error) {
 
 // thawed waits until nothing is frozen. While it waits, still is asked whether that makes sense.
 func (r *run) thawed(ctx context.Context, what string, still func() error) error {
+	f, err := r.s.frozen(ctx, r.d.App)
+	if err != nil || f == nil {
+		return err
+	}
 	deadline := time.Now().Add(queueWait)
-	for shown := false; ; {
-		f, err := r.s.frozen(ctx, r.d.App)
-		if err != nil {
+	until := deadline
+	if f.Until != nil && f.Until.Before(until) {
+		until = *f.Until
+	}
+	r.wait(ctx, fmt.Sprintf("%s waits, frozen: %s", what, f.Reason), f.By, until)
+	defer func() {
+		if r.s.life.Err() == nil { // after a restart it still waits
+			r.goOn(ctx)
+		}
+	}()
+	look := time.NewTicker(freezeEvery)
+	defer look.Stop()
+	for {
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		if f, err = r.s.frozen(ctx, r.d.App); err != nil {
 			return err
 		}
-		if shown && still != nil {
+		if still != nil {
 			if err := still(); err != nil {
 				return err
 			}
@@ -164,26 +184,8 @@ func (r *run) thawed(ctx context.Context, what string, still func() error) error
 		if f == nil {
 			return nil
 		}
-		if !shown {
-			until := deadline
-			if f.Until != nil && f.Until.Before(until) {
-				until = *f.Until
-			}
-			r.wait(ctx, fmt.Sprintf("%s waits, frozen: %s", what, f.Reason), f.By, until)
-			defer func() {
-				if r.s.life.Err() == nil {
-					r.goOn(ctx)
-				}
-			}()
-			shown = true
-		}
 		if time.Now().After(deadline) {
 			return domain.Errorf(domain.Expired, "frozen by %s for more than %s: %s", f.By, queueWait, f.Reason)
-		}
-		select {
-		case <-time.After(freezeEvery):
-		case <-ctx.Done():
-			return context.Cause(ctx)
 		}
 	}
 }
@@ -201,6 +203,9 @@ func (s *Service) frozen(ctx context.Context, app string) (*domain.Freeze, error
 	}
 	return nil, nil
 }
+
+// unhealthyFor is how long staging may miss an instance before that counts.
+const unhealthyFor = 10 * time.Second
 
 // evidenceFor is how long the verification of staging counts.
 const evidenceFor = 24 * time.Hour
@@ -225,6 +230,14 @@ func (r *run) stagingGate(ctx context.Context) (string, error) {
 		return fmt.Sprintf("verified %s ago; staging runs a newer release since", age), nil
 	}
 	healthy, wanted, err := r.s.health(ctx, rel)
+	for end := time.Now().Add(unhealthyFor); err == nil && healthy < wanted && time.Now().Before(end); { // one look decides nothing
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return "", context.Cause(ctx)
+		}
+		healthy, wanted, err = r.s.health(ctx, rel)
+	}
 	if err != nil {
 		return "", err
 	}

@@ -33,6 +33,7 @@ type ladder struct {
 	// approved is who said that it may go on.
 	approved string
 	asked    time.Time
+	why      string // it was asked
 	work     sync.WaitGroup
 	stop     context.CancelFunc
 }
@@ -139,21 +140,21 @@ func (l *ladder) show(ctx context.Context, reason, owner string, deadline time.T
 	l.run.wait(ctx, reason, owner, deadline)
 }
 
-// ask waits for somebody's word.
+// ask waits for somebody's word. What cannot be read or stored at the moment is asked again in the next second.
 func (l *ladder) ask(ctx context.Context, why string) (bool, error) {
 	if l.asked.IsZero() {
 		asked, err := l.run.instant(ctx, fmt.Sprintf("asked %d", l.hold.From.UnixNano()))
 		if err != nil {
-			return false, err
+			return l.later(ctx, err)
 		}
-		l.asked = asked
-		l.show(ctx, why+fmt.Sprintf(": may it go on? belay approve %d, or belay reject %d", l.run.d.Number, l.run.d.Number),
-			l.run.d.ShippedBy, l.asked.Add(config.AskExpire))
+		l.asked, l.why = asked, why
 		l.run.ask(true)
 	}
+	l.show(ctx, l.why+fmt.Sprintf(": may it go on? belay approve %d, or belay reject %d", l.run.d.Number, l.run.d.Number),
+		l.run.d.ShippedBy, l.asked.Add(config.AskExpire))
 	facts, err := l.s.ports.Store.Facts(ctx, l.run.d.App, l.run.d.Number)
 	if err != nil {
-		return false, err
+		return l.later(ctx, err)
 	}
 	for _, f := range facts {
 		if f.Kind == approveFact && !f.At.Before(l.asked) {
@@ -164,7 +165,7 @@ func (l *ladder) ask(ctx context.Context, why string) (bool, error) {
 	}
 	if time.Since(l.asked) > config.AskExpire {
 		l.run.ask(false)
-		return false, domain.Errorf(domain.Expired, "%s, and nobody said within %s that it may go on", why, domain.Span(config.AskExpire))
+		return false, domain.Errorf(domain.Expired, "%s, and nobody said within %s that it may go on", l.why, domain.Span(config.AskExpire))
 	}
 	return false, nil
 }
@@ -180,6 +181,14 @@ func (l *ladder) tell(f rollout.Finding) rollout.Finding {
 		f.Sentence += fmt.Sprintf("; each of the app's own flows was answered well %d times", l.sent)
 	}
 	return f
+}
+
+// later logs what went wrong with the question, and nothing else.
+func (l *ladder) later(ctx context.Context, err error) (bool, error) {
+	if ctx.Err() == nil {
+		l.s.options.Log.Error("ask whether a step may go on", "delivery", l.run.d.Number, "error", err)
+	}
+	return false, nil
 }
 
 // flow sends the flows once a second, beside the guard.

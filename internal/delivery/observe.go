@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/belay-cd/belay/internal/config"
 	"github.com/belay-cd/belay/internal/domain"
 	"github.com/belay-cd/belay/internal/guard"
 	"github.com/belay-cd/belay/internal/journal"
@@ -160,7 +161,10 @@ func (s *Service) keepBreach(ctx context.Context, roll *rollout.Rollout, r *run,
 func (s *Service) Check(ctx context.Context, roll *rollout.Rollout, traffic bool) error {
 	r := s.owner(roll)
 	job := CheckJob{File: r.file, Rollout: roll, Traffic: traffic, ErrorRate: r.settings.VerifyErrorRate, Latency: r.settings.VerifyLatency,
-		Baseline: baselineOf(roll.Record)}
+		Baseline: baselineOf(roll.Record), WarmUp: config.WarmUp}
+	if s.options.Demo {
+		job.WarmUp = 0
+	}
 	records, err := s.ports.Checks.Run(ctx, job)
 	r.update(ctx, func(d *domain.Delivery) {
 		for i := range d.Stages {
@@ -219,6 +223,9 @@ func (s *Service) RolledBack(ctx context.Context, roll *rollout.Rollout, b *roll
 		kind, stage = "rollout.rehearsed", domain.VerifyStaging
 	}
 	sentence := b.Error()
+	if b.Shifted && !b.Left {
+		sentence += "; shift next 0 %, acknowledged by the proxy after " + moment(b.Moved.Seconds())
+	}
 	if roll.Record.By == rehearser {
 		sentence = fmt.Sprintf("rollback rehearsed: back on %s in %s", roll.Stable.Short(), moment(b.Moved.Seconds()))
 	}

@@ -185,6 +185,9 @@ func (r *run) endSentence(state domain.DeliveryState, cause error) string {
 	if stage != "" {
 		text += " in " + stage
 	}
+	if state == domain.SupersededState {
+		return text + " " + cause.Error()
+	}
 	return text + ": " + cause.Error()
 }
 

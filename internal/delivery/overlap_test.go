@@ -168,8 +168,8 @@ func TestUrgentGoesFirst(t *testing.T) {
 	if n := <-older.gone; n != 4 && n != 3 {
 		t.Errorf("the older gave way to #%d", n)
 	}
-	if q.next(hold) != 3 {
-		t.Errorf("next is #%d", q.next(hold))
+	if next, first := q.next(hold); next != 3 || !first {
+		t.Errorf("next is #%d", next)
 	}
 	q.free(hold)
 	<-urgent.ready

@@ -119,6 +119,8 @@ type CheckJob struct {
 	ErrorRate, Latency float64
 	// Baseline is what stable served before the rollout; nil: whoever checks looks it up.
 	Baseline *domain.Figures
+	// WarmUp is the age of next's instances from which its response times are judged.
+	WarmUp time.Duration
 }
 
 // Checks runs verifications. A red one is in the records; the error is for what could not be run.

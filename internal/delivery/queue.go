@@ -2,7 +2,7 @@ package delivery
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -41,14 +41,15 @@ func newQueue(newest bool, key func(*run) string) *queue {
 
 // acquire waits for the place and returns how to give it back. While it waits, reason is shown, and meanwhile is called once a
 // second; its error ends the wait.
-func (q *queue) acquire(ctx context.Context, r *run, reason string, meanwhile func(context.Context) error) (func(), error) {
+func (q *queue) acquire(ctx context.Context, r *run, reason func(holder *run) string, meanwhile func(context.Context) error) (func(), error) {
 	w, holder := q.join(r, true)
 	free := func() { q.free(r) }
 	if holder == nil {
 		return free, nil
 	}
 	deadline := time.Now().Add(queueWait)
-	r.wait(ctx, fmt.Sprintf("%s: #%d of %s", reason, holder.d.Number, holder.d.App), "belay", deadline)
+	why := reason(holder)
+	r.wait(ctx, why, "belay", deadline)
 	timeout := time.NewTimer(queueWait)
 	defer timeout.Stop()
 	var second <-chan time.Time
@@ -63,18 +64,24 @@ func (q *queue) acquire(ctx context.Context, r *run, reason string, meanwhile fu
 			r.goOn(ctx)
 			return free, nil
 		case newer := <-w.gone:
-			return nil, domain.Errorf(domain.Superseded, "superseded by #%d, which passed Verify staging later", newer)
+			return nil, domain.Errorf(domain.Superseded, "by #%d, which passed Verify staging later", newer)
 		case <-ctx.Done():
 			q.quit(r, w)
 			return nil, context.Cause(ctx)
 		case <-timeout.C:
 			q.quit(r, w)
-			return nil, domain.Errorf(domain.Expired, "%s for more than %s", reason, queueWait)
+			return nil, domain.Errorf(domain.Expired, "%s for more than %s", why, queueWait)
 		case <-second:
-			if err := meanwhile(ctx); err != nil {
+			err := meanwhile(ctx)
+			var known *domain.Error
+			if err == nil || ctx.Err() != nil {
+				continue
+			}
+			if errors.As(err, &known) {
 				q.quit(r, w)
 				return nil, err
 			}
+			r.s.options.Log.Error("make way for an urgent delivery", "delivery", r.d.Number, "error", err)
 		}
 	}
 }
@@ -141,15 +148,16 @@ func (p *place) giveWay() {
 	})
 }
 
-// next returns the number of the delivery that waits for the place of r; 0 when none does.
-func (q *queue) next(r *run) int {
+// next returns the number of the delivery that waits for the place of r, and whether it is urgent; 0 when none does.
+func (q *queue) next(r *run) (number int, urgent bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	p := q.places[q.key(r)]
 	if p == nil || p.holder != r || len(p.waiting) == 0 {
-		return 0
+		return 0, false
 	}
-	return p.waiting[0].run.d.Number
+	first := p.waiting[0].run.d
+	return first.Number, first.Urgent != ""
 }
 
 // holder returns who has the place that r wants; nil when it is free.

@@ -116,8 +116,18 @@ func (r *run) takeStagingBack(ctx context.Context, roll *rollout.Rollout) (domai
 	within := config.RollbackDeadline + config.StepSlack
 	ctx, cancel := context.WithTimeoutCause(ctx, within, domain.Errorf(domain.Failed, "the rehearsal of the rollback was not over within %s", domain.Span(within)))
 	defer cancel()
-	began, over := time.Now(), !roll.Open()
-	err := r.s.engine.Revert(ctx, roll, rehearsal{})
+	traffic, err := r.s.ports.Traffic.State(ctx, r.d.App, domain.Staging)
+	if err != nil {
+		return domain.Rehearsal{}, err
+	}
+	var moved time.Duration
+	known, err := r.recall(ctx, "moved "+string(domain.Staging), &moved)
+	if err != nil {
+		return domain.Rehearsal{}, err
+	}
+	cutOff := !known && (roll.View().Record.State != domain.RolloutOpen || traffic.Latched)
+	began := time.Now()
+	err = r.s.engine.Revert(ctx, roll, rehearsal{})
 	var back *rollout.RolledBack
 	if !errors.As(err, &back) {
 		return domain.Rehearsal{}, err
@@ -126,11 +136,11 @@ func (r *run) takeStagingBack(ctx context.Context, roll *rollout.Rollout) (domai
 	if !errors.As(back.Cause, &by) || by.AskedBy() != rehearser {
 		return domain.Rehearsal{}, r.explainRollback(roll, back) // somebody was quicker
 	}
-	moved := back.Moved
-	if known, err := r.recall(ctx, "moved "+string(domain.Staging), &moved); err != nil {
-		return domain.Rehearsal{}, err
-	} else if over && !known {
+	switch {
+	case cutOff:
 		return domain.Rehearsal{At: began.UTC(), None: "it was, but how long it took was lost in a restart of the server"}, nil
+	case !known:
+		moved = back.Moved
 	}
 	return domain.Rehearsal{At: began.UTC(), Moved: moved.Seconds(), Whole: time.Since(began).Seconds()}, nil
 }

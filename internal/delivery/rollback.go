@@ -33,6 +33,10 @@ func (s *Service) Rollback(ctx context.Context, q RollbackRequest) (domain.Rollb
 			return res, err
 		}
 	}
+	if _, roll := s.openRollout(q.App, q.Environment); roll != nil && roll.Stable != nil && q.To != "" {
+		return domain.RollbackResult{}, domain.Errorf(domain.Conflict, "not rolled back to %s: #%d is in %s, and goes back to %s", q.To,
+			roll.Record.Delivery, q.Environment, roll.Stable.Short()).WithHint("belay rollback first, then again with --to %s", q.To)
+	}
 	return s.cold(ctx, q)
 }
 

@@ -153,7 +153,7 @@ func (r *run) open(ctx context.Context, env domain.Environment, next string, pla
 	if rec.Plan, err = json.Marshal(roll.Plan); err != nil {
 		return "", err
 	}
-	if _, err := r.s.ports.Store.OpenRollout(ctx, rec); err != nil {
+	if err := r.enterOnce(ctx, rec); err != nil {
 		return "", err
 	}
 	steps := make([]string, len(roll.Plan))
@@ -163,6 +163,22 @@ func (r *run) open(ctx context.Context, env domain.Environment, next string, pla
 	r.showPlan(ctx, roll.Plan)
 	r.event(ctx, domain.Event{Type: "rollout.planned", Environment: env, Data: map[string]any{"rollout": rec.ID, "steps": steps}})
 	return rec.ID, nil
+}
+
+// enterOnce stores the rollout, unless somebody went back while its release was prepared: then the app is held, or is about
+// to be.
+func (r *run) enterOnce(ctx context.Context, rec domain.RolloutRecord) error {
+	if rec.Environment == domain.Production {
+		if _, err := r.heldGate(ctx); err != nil {
+			return err
+		}
+	}
+	_, err := r.s.ports.Store.OpenRollout(ctx, rec)
+	if domain.CodeOf(err) == domain.Conflict {
+		return domain.Errorf(domain.Refused, "%s of %s is being rolled back", rec.Environment, rec.App).
+			WithHint("ship again when it is over: belay status")
+	}
+	return err
 }
 
 // showPlan puts the steps into the rows of their stages.
@@ -287,7 +303,11 @@ func (s *Service) endedEarly(ctx context.Context, rec domain.RolloutRecord) (boo
 	if rec.Reason != "" || r == nil || rec.Environment != domain.Production {
 		return rec.Reason != "", nil
 	}
-	return r.recall(ctx, takenOverKey, &takenOver{})
+	why := r.gaveWay()
+	if domain.CodeOf(why) == domain.Superseded {
+		return true, nil
+	}
+	return false, why
 }
 
 // settled lets whoever asked for a way back after done know that the traffic has moved.

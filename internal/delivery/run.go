@@ -244,7 +244,7 @@ func (r *run) enter(ctx context.Context, env domain.Environment) error {
 	if env == domain.Production && r.d.Urgent != "" {
 		meanwhile = r.preempt
 	}
-	leave, err := r.s.environments[env].acquire(ctx, r, fmt.Sprintf("another delivery of %s is in %s", r.d.App, env), meanwhile)
+	leave, err := r.s.environments[env].acquire(ctx, r, func(holder *run) string { return r.behind(holder, env) }, meanwhile)
 	if err != nil {
 		return err
 	}
@@ -252,6 +252,15 @@ func (r *run) enter(ctx context.Context, env domain.Environment) error {
 	r.leases[env] = leave
 	r.mu.Unlock()
 	return nil
+}
+
+// behind says for whom the run waits, and until when.
+func (r *run) behind(holder *run, env domain.Environment) string {
+	text := fmt.Sprintf("#%d is in %s", holder.d.Number, env)
+	if r.d.Urgent != "" && env == domain.Production {
+		text += ": it goes back when this one is healthy at 0 %"
+	}
+	return text
 }
 
 func (r *run) leave(env domain.Environment) {

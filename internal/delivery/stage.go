@@ -108,8 +108,11 @@ func (r *run) stage(ctx context.Context, i int) error {
 	state, kind := domain.DoneState, "stage.done"
 	if err != nil {
 		summary, state, kind = err.Error(), domain.FailedState, "stage.failed"
-		if domain.CodeOf(err) == domain.RolledBack {
+		switch domain.CodeOf(err) { //nolint:exhaustive // the others need no word of their own
+		case domain.RolledBack:
 			state = domain.RolledBackState
+		case domain.Superseded:
+			summary = "superseded " + summary
 		}
 	}
 	told := false
@@ -140,7 +143,7 @@ func (r *run) contained(ctx context.Context, s Stage) (summary string, err error
 }
 
 func (r *run) build(ctx context.Context) (string, error) {
-	release, err := r.s.builds.acquire(ctx, r, "one build runs at a time on this machine", nil)
+	release, err := r.s.builds.acquire(ctx, r, busyWith("one build runs at a time on this machine"), nil)
 	if err != nil {
 		return "", err
 	}
@@ -172,7 +175,7 @@ func (r *run) build(ctx context.Context) (string, error) {
 }
 
 func (r *run) test(ctx context.Context) (string, error) {
-	release, err := r.s.builds.acquire(ctx, r, "one build or test runs at a time on this machine", nil)
+	release, err := r.s.builds.acquire(ctx, r, busyWith("one build or test runs at a time on this machine"), nil)
 	if err != nil {
 		return "", err
 	}
@@ -191,6 +194,11 @@ func (r *run) test(ctx context.Context) (string, error) {
 		return "", err
 	}
 	return testSummary(levels), r.s.ports.Builder.Attest(ctx, r.snapshot(), domain.Test)
+}
+
+// busyWith says whose turn it is at a place of the machine.
+func busyWith(rule string) func(*run) string {
+	return func(holder *run) string { return fmt.Sprintf("%s: #%d of %s", rule, holder.d.Number, holder.d.App) }
 }
 
 func putLevel(levels []domain.LevelRecord, l domain.LevelRecord) []domain.LevelRecord {
@@ -279,7 +287,7 @@ func (r *run) monitor(ctx context.Context) (string, error) {
 	}
 	summary := r.monitored()
 	if why := r.gaveWay(); why != nil {
-		summary = why.Error() + " · " + summary
+		summary = "superseded " + why.Error() + " · " + summary
 	}
 	return summary, r.s.ports.Builder.Attest(ctx, r.snapshot(), domain.Monitor)
 }

@@ -31,7 +31,7 @@ const takenOverKey = "taken over"
 
 // cause is how the delivery that gave way ends.
 func (t takenOver) cause(commit string) error {
-	return domain.Errorf(domain.Superseded, "superseded by #%d after %s of %s: %s is stable, and was not watched to the end", t.By,
+	return domain.Errorf(domain.Superseded, "by #%d after %s of %s: %s is stable, and was not watched to the end", t.By,
 		minutes(t.After), minutes(t.Monitor), commit)
 }
 
@@ -80,8 +80,9 @@ func (s *Service) giveWay(ctx context.Context, r *run, roll *rollout.Rollout, w 
 				return
 			}
 			after := time.Since(w.From)
-			newer := s.environments[domain.Production].next(r)
-			if newer == 0 || after < least || after >= w.Hold || !q.now() {
+			newer, urgent := s.environments[domain.Production].next(r)
+			if newer == 0 || urgent && roll.Stable != nil || // that one rolls back
+				after < least || after >= w.Hold || !q.now() {
 				continue
 			}
 			seen, err := samples.Observed(ctx, w.From)
@@ -106,14 +107,25 @@ func (r *run) inMonitor() bool {
 	return r.d.Stages[len(Stages)-1].Started != nil
 }
 
-// gaveWay returns how the delivery ends when a newer one took over in its Monitor; nil when none did.
+// gaveWay returns how the delivery ends when a newer one took over in its Monitor; nil when none did, or when the Monitor
+// went on to its end all the same.
 func (r *run) gaveWay() error {
 	var t takenOver
 	if found, err := r.recall(r.s.life, takenOverKey, &t); err != nil || !found {
 		return err
 	}
-	return t.cause(r.d.short())
+	for _, row := range r.snapshot().Stages {
+		for _, s := range row.Steps {
+			if row.Name == domain.Monitor && s.Verdict == gaveWay {
+				return t.cause(r.d.short())
+			}
+		}
+	}
+	return nil
 }
+
+// gaveWay is the verdict of a bake that a newer delivery ended.
+const gaveWay = "gave_way"
 
 // preempt makes way for an urgent delivery that waits for production: its instances are healthy at 0 % before the rollout
 // that runs is rolled back, and whoever only waits at a gate gives way. Where the machine has no room for a third release they
@@ -133,11 +145,16 @@ func (r *run) preempt(ctx context.Context) error {
 	}
 	roll := holder.rolloutIn(domain.Production)
 	if roll == nil {
-		holder.stop(domain.Errorf(domain.Superseded, "superseded by urgent #%d: %s", r.d.Number, r.d.Urgent))
+		holder.stop(domain.Errorf(domain.Superseded, "by urgent #%d: %s", r.d.Number, r.d.Urgent))
 		return nil
 	}
 	if !roll.Open() || roll.Stable == nil || roll.Interrupted() != nil {
 		return nil
+	}
+	if same, err := r.sameAsHeld(ctx, domain.Hold{Bad: roll.Next}); err != nil {
+		return err
+	} else if same {
+		return domain.Errorf(domain.Refused, "this is the release that #%d brings already", holder.d.Number)
 	}
 	if err := r.warmUp(ctx); err != nil {
 		return err
@@ -161,9 +178,9 @@ func (r *run) warmUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := r.s.ports.Runner.Capacity(ctx, next, 0); err != nil {
-		r.event(ctx, domain.Event{Type: "rollout.crowded", Environment: domain.Production, Data: map[string]any{"sentence": err.Error()}})
-		return nil //nolint:nilerr // they start when the rollout that runs has made room
+	if _, crowded := r.s.ports.Runner.Capacity(ctx, next, 0); crowded != nil { // they start when the rollout that runs has made room
+		r.event(ctx, domain.Event{Type: "rollout.crowded", Environment: domain.Production, Data: map[string]any{"sentence": crowded.Error()}})
+		return err
 	}
 	for _, role := range rollout.RolesOf(&next) {
 		for i := 0; role.Kind == domain.Web && i < role.Instances; i++ {

@@ -38,6 +38,7 @@ func (s *Service) Watch(ctx context.Context, roll *rollout.Rollout, w rollout.Wa
 	watched, give := s.giveWay(ctx, r, roll, w, samples, quiet)
 	defer give()
 	report, err := watcher.Watch(watched, from, w.Hold)
+	early := errors.Is(err, errGivesWay) && ctx.Err() == nil
 	var breach *guard.Breach
 	switch {
 	case errors.As(err, &breach):
@@ -45,14 +46,18 @@ func (s *Service) Watch(ctx context.Context, roll *rollout.Rollout, w rollout.Wa
 		rec := roll.View() // the rollback changes the record meanwhile
 		r.keeping.Go(func() { s.keepBreach(context.WithoutCancel(ctx), rec, r, breach) })
 		return rollout.Finding{}, breach
-	case errors.Is(err, errGivesWay) && ctx.Err() == nil:
+	case early:
 		report.From, report.To = from, time.Now()
 		report.Stable, report.Next, err = samples.Totals(ctx, from)
 	}
 	if err != nil {
 		return rollout.Finding{}, err
 	}
-	return steps.tell(rollout.Finding{Verdict: report.Verdict(), Sentence: report.Sentence()}), nil
+	found := steps.tell(rollout.Finding{Verdict: report.Verdict(), Sentence: report.Sentence()})
+	if early {
+		found.Verdict = gaveWay
+	}
+	return found, nil
 }
 
 // Raise waits until next may get more traffic: a freeze stops that, and never a rollback.

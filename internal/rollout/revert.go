@@ -150,10 +150,12 @@ func (e *Engine) revertOnce(ctx context.Context, r *Rollout, result *RolledBack,
 }
 
 // goBack runs a rollback's plan. Traffic never waits on next: what retires does so beside the rest. What must not run twice
-// does wait: consumers of stable start when those of next are gone.
+// does wait: consumers of stable start when those of next are gone. Once next has no traffic, an instance of stable that does
+// not start is its supervisor's, and somebody's: it keeps no rollback open, and no fix from coming.
 func (e *Engine) goBack(ctx context.Context, r *Rollout, plan Plan, moved func()) error {
 	var leaving, rest errgroup.Group
 	err := func() error {
+		weight := domain.WeightAll
 		for n, s := range plan {
 			inst := r.instance(s)
 			consumer := s.Verb != Shift && inst.Workload.Kind != domain.Web
@@ -162,13 +164,12 @@ func (e *Engine) goBack(ctx context.Context, r *Rollout, plan Plan, moved func()
 				leaving.Go(func() error { return contain(func() error { return e.retire(ctx, r, s) }) })
 			case s.Verb == Retire:
 				rest.Go(func() error { return contain(func() error { return e.retire(ctx, r, s) }) })
-			case s.Verb == Start && consumer:
+			case s.Verb == Start && (consumer || weight == 0):
 				rest.Go(func() error {
-					err := leaving.Wait()
-					if err == nil {
-						_, err = e.Driver.Start(ctx, inst)
+					if err := leaving.Wait(); consumer && err != nil {
+						return err
 					}
-					return err
+					return e.restart(ctx, r, s)
 				})
 			case s.Verb == Start:
 				if _, err := e.Driver.Start(ctx, inst); err != nil {
@@ -178,7 +179,7 @@ func (e *Engine) goBack(ctx context.Context, r *Rollout, plan Plan, moved func()
 				if err := e.lowerTo(ctx, r, s.Weight, n == 0); err != nil {
 					return fmt.Errorf("%s: %w", s, err)
 				}
-				if s.Weight == 0 {
+				if weight = s.Weight; weight == 0 {
 					moved()
 				}
 			}
@@ -186,6 +187,21 @@ func (e *Engine) goBack(ctx context.Context, r *Rollout, plan Plan, moved func()
 		return nil
 	}()
 	return errors.Join(err, leaving.Wait(), rest.Wait())
+}
+
+// restart starts an instance that stable misses and that nothing of the rollback waits for; when it does not become healthy
+// somebody is told. Its error is that of ctx.
+func (e *Engine) restart(ctx context.Context, r *Rollout, s Step) error {
+	limited, cancel := context.WithTimeout(ctx, e.Limits.Rollback*3/4)
+	defer cancel()
+	_, err := e.Driver.Start(limited, r.instance(s))
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		e.Observer.Page(ctx, r, fmt.Sprintf("%s does not become healthy, and is tried further: %s", s.What(), err))
+	}
+	return nil
 }
 
 // lowerTo lowers next to a weight, unless stable has lost instances since the plan was made: then it keeps what they cannot
