@@ -349,7 +349,7 @@ func (w *world) wish(t *testing.T, act string, b domain.Delivery, again bool, af
 	case act == "rollback staging" && err == nil && (d.State == domain.DoneState || end.Commit != "a" || end.Held):
 		t.Errorf("%s after %s: %s %+v %s", act, after, d.State, end, w.describe())
 	}
-	if d.State != domain.DoneState && !strings.Contains(d.Outcome.Sentence, "ana") && !(act != "cancel" && d.State == domain.SupersededState) {
+	if d.State != domain.DoneState && !strings.Contains(d.Outcome.Sentence, "ana") && (act == "cancel" || d.State != domain.SupersededState) {
 		t.Errorf("%s after %s: %s: %q does not say who wanted it", act, after, d.State, d.Outcome.Sentence)
 	}
 	if end.Open != 0 || end.Commit != "a" && end.Commit != "b" {

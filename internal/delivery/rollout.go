@@ -263,7 +263,7 @@ func (s *Service) Settle(ctx context.Context, rec domain.RolloutRecord) error {
 		if rec.Delivery == 0 {
 			slot.Previous = "" // a way back: what it left is no release to go back to
 		}
-		if early, err := s.endedEarly(ctx, rec); err != nil {
+		if early, err := s.endedEarly(rec); err != nil {
 			return err
 		} else if !early {
 			slot.Done = rec.Next
@@ -295,7 +295,7 @@ func (s *Service) spare(ctx context.Context, rec domain.RolloutRecord) {
 }
 
 // endedEarly reports whether a rollout became stable without having been watched to the end.
-func (s *Service) endedEarly(ctx context.Context, rec domain.RolloutRecord) (bool, error) {
+func (s *Service) endedEarly(rec domain.RolloutRecord) (bool, error) {
 	if rec.Delivery == 0 {
 		return false, nil
 	}

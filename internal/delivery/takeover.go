@@ -178,9 +178,8 @@ func (r *run) warmUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, crowded := r.s.ports.Runner.Capacity(ctx, next, 0); crowded != nil { // they start when the rollout that runs has made room
-		r.event(ctx, domain.Event{Type: "rollout.crowded", Environment: domain.Production, Data: map[string]any{"sentence": crowded.Error()}})
-		return err
+	if crowded := r.crowded(ctx, next); crowded {
+		return nil // they start when the rollout that runs has made room
 	}
 	for _, role := range rollout.RolesOf(&next) {
 		for i := 0; role.Kind == domain.Web && i < role.Instances; i++ {
@@ -190,6 +189,15 @@ func (r *run) warmUp(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// crowded tells when the machine has no room for a third release.
+func (r *run) crowded(ctx context.Context, next domain.Release) bool {
+	_, err := r.s.ports.Runner.Capacity(ctx, next, 0)
+	if err != nil {
+		r.event(ctx, domain.Event{Type: "rollout.crowded", Environment: domain.Production, Data: map[string]any{"sentence": err.Error()}})
+	}
+	return err != nil
 }
 
 // leaveNothing stops what an urgent delivery started before it had a rollout, when it never got one.

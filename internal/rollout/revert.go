@@ -194,7 +194,7 @@ func (e *Engine) goBack(ctx context.Context, r *Rollout, plan Plan, moved func()
 func (e *Engine) restart(ctx context.Context, r *Rollout, s Step) error {
 	limited, cancel := context.WithTimeout(ctx, e.Limits.Rollback*3/4)
 	defer cancel()
-	_, err := e.Driver.Start(limited, r.instance(s))
+	err := again(limited, func() error { _, err := e.Driver.Start(limited, r.instance(s)); return err })
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
