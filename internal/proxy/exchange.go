@@ -275,7 +275,7 @@ func (x *exchange) fail(w http.ResponseWriter, err error) {
 	case errors.Is(err, errNoInstance):
 		x.status = http.StatusServiceUnavailable
 	}
-	x.plane.label(w.Header(), x.on)
+	x.plane.label(w.Header(), x.home)
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	if isUpgrade(x.in.Header) {
