@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -654,14 +655,12 @@ func TestRollbackWhileTheNextPreparesItsRelease(t *testing.T) {
 	for _, after := range []time.Duration{time.Second, 5 * time.Second, 28 * time.Second} {
 		t.Run(after.String(), func(t *testing.T) {
 			canaries(t, func(t *testing.T, w *world) {
-				w.done("a")
-				w.done("b")
-				prepares := false
+				var prepares atomic.Bool
 				w.driver.Prepared = func(ctx context.Context, digest string) error {
 					if digest != "sha256:"+sha("c") || w.stored(3).Stages[3].State != domain.DoneState {
 						return nil
 					}
-					prepares = true
+					prepares.Store(true)
 					select {
 					case <-time.After(30 * time.Second):
 						return nil
@@ -669,8 +668,10 @@ func TestRollbackWhileTheNextPreparesItsRelease(t *testing.T) {
 						return context.Cause(ctx)
 					}
 				}
+				w.done("a")
+				w.done("b")
 				c := w.ship("c")
-				w.until("it prepares", func() bool { return prepares })
+				w.until("it prepares", prepares.Load)
 				time.Sleep(after)
 				if _, err := w.rollback(t.Context(), RollbackRequest{App: "shop", By: "ana", Reason: "slow"}); err != nil {
 					t.Fatal(err)

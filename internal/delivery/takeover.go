@@ -148,7 +148,7 @@ func (r *run) preempt(ctx context.Context) error {
 		holder.stop(domain.Errorf(domain.Superseded, "by urgent #%d: %s", r.d.Number, r.d.Urgent))
 		return nil
 	}
-	if !roll.Open() || roll.Stable == nil || roll.Interrupted() != nil {
+	if !roll.Open() || roll.Stable == nil || roll.GoesBack() {
 		return nil
 	}
 	if same, err := r.sameAsHeld(ctx, domain.Hold{Bad: roll.Next}); err != nil {

@@ -97,6 +97,9 @@ func (r *Rollout) Interrupt(cause error) {
 // Interrupted returns why somebody wanted the rollout back; nil when nobody did.
 func (r *Rollout) Interrupted() error { return r.wanted(nil) }
 
+// GoesBack reports whether somebody wanted the rollout back.
+func (r *Rollout) GoesBack() bool { return r.Interrupted() != nil }
+
 // wanted returns why somebody interrupted the rollout, or otherwise.
 func (r *Rollout) wanted(otherwise error) error {
 	r.mu.Lock()
