@@ -86,8 +86,8 @@ func (l *ladder) enough(ctx context.Context, report guard.Report) (bool, error) 
 	case undecidedAsk:
 		return l.ask(ctx, fmt.Sprintf("%s had %s and nothing is proven", l.at(), requests(report.Next.Requests)))
 	case undecidedWait:
-		if !busy {
-			l.show(ctx, fmt.Sprintf("%s had %s of %d: it waits for more", l.at(), requests(report.Next.Requests), config.LadderRequests), "the visitors", l.deadline())
+		if !busy && l.shown == "" {
+			l.show(ctx, fmt.Sprintf("%s had only %s: it waits for %d", l.at(), requests(report.Next.Requests), config.LadderRequests), "the visitors", l.deadline())
 		}
 		return busy, nil
 	}
