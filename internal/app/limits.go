@@ -28,7 +28,7 @@ const (
 )
 
 // latencyGrain is what p95 may differ by in any case: below it the machine itself is measured.
-const latencyGrain = 5 * time.Millisecond
+const latencyGrain = 25 * time.Millisecond
 
 // settle waits until next has served enough to be judged, where there is traffic at all. It goes on while more requests
 // could decide what is undecided.

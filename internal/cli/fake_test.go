@@ -110,6 +110,9 @@ func (f *fake) end() domain.Delivery {
 		d.State, d.Outcome.Sentence = domain.FailedState, "failed: unit: 2 of 353 failed"
 	case "superseded":
 		d.State, d.Outcome.Sentence = domain.SupersededState, "superseded by #143"
+		d.Stages[len(d.Stages)-1].State = domain.PendingStage
+	case "gave way":
+		d.State, d.Outcome.Sentence = domain.SupersededState, "superseded by #143 after 22m of 1h"
 	case "gate":
 		d = waitingSample()
 	}

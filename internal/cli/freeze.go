@@ -55,7 +55,7 @@ func (o freezeOptions) run(ctx context.Context, s *session) error {
 		end = "until " + stamp(*until)
 	}
 	err = s.say(fmt.Sprintf("frozen%s %s: nothing starts Deploy production %s\n", s.frozenBy(ctx, c), end, s.reach()))
-	s.note("rollback stays possible · lift it: belay thaw --reason …%s", prefixed(" --app ", s.app))
+	s.note("no rollout gets more traffic · rollback stays possible · lift it: belay thaw --reason …%s", prefixed(" --app ", s.app))
 	return err
 }
 

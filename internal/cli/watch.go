@@ -113,7 +113,7 @@ func (s *session) ended(ctx context.Context, c *client.Client, d domain.Delivery
 		}
 	}
 	s.summarise(d, sentence(d))
-	if d.State == domain.DoneState {
+	if d.State == domain.DoneState || exitOf(d) == 0 {
 		return s.observed(ctx, c, d)
 	}
 	if s.actions() {
@@ -133,7 +133,7 @@ func (s *session) ended(ctx context.Context, c *client.Client, d domain.Delivery
 	if d.State == domain.FailedState {
 		s.note("more: %s", whereToLook(d))
 	}
-	return exit(exitOf(d.State))
+	return exit(exitOf(d))
 }
 
 // gateRefused reports whether a delivery ended because it was not let in, not because something of it failed.
@@ -155,9 +155,13 @@ func whereToLook(d domain.Delivery) string {
 	return fmt.Sprintf("belay show %d --all; belay logs --role NAME prints what its instances wrote", d.Number)
 }
 
-// exitOf returns the exit code of a final state other than done.
-func exitOf(state domain.DeliveryState) int {
-	switch state {
+// exitOf returns the exit code of a delivery that has ended otherwise than done. One that gave way in its Monitor is stable:
+// what was asked for has happened.
+func exitOf(d domain.Delivery) int {
+	if n := len(d.Stages); d.State == domain.SupersededState && n > 0 && d.Stages[n-1].State == domain.DoneState {
+		return 0
+	}
+	switch d.State {
 	case domain.RolledBackState:
 		return domain.RolledBack.Exit()
 	case domain.RejectedState, domain.ExpiredState, domain.SupersededState:

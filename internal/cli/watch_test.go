@@ -40,7 +40,7 @@ func TestExitCodesOfEnds(t *testing.T) {
 	for state, want := range map[domain.DeliveryState]int{
 		domain.FailedState: 1, domain.RolledBackState: 11, domain.RejectedState: 12, domain.ExpiredState: 12, domain.SupersededState: 12,
 	} {
-		if got := exitOf(state); got != want {
+		if got := exitOf(domain.Delivery{State: state}); got != want {
 			t.Errorf("%s: %d, want %d", state, got, want)
 		}
 	}

@@ -30,7 +30,7 @@ func (s *Service) Approve(ctx context.Context, app string, number int, by, reaso
 
 // Reject says no to a delivery, wherever it is: before production it ends, after that it is rolled back.
 func (s *Service) Reject(ctx context.Context, app string, number int, by, reason string) (domain.Delivery, error) {
-	return s.Cancel(ctx, app, number, by, reason)
+	return s.endNow(ctx, domain.Fact{App: app, Delivery: number, Kind: rejectFact, By: by, Reason: reason})
 }
 
 // approveFact is the kind of the fact that lets an asking step go on.

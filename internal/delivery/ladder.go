@@ -24,7 +24,8 @@ type ladder struct {
 	hold rollout.Watch
 
 	mu     sync.Mutex
-	sent   int   // rounds of flows that were answered well
+	rounds int   // of flows
+	sent   int   // of them, those that were answered well
 	none   bool  // the file declares no flows
 	failed error // a flow is red on next and not on stable
 	begun  bool
@@ -87,7 +88,7 @@ func (l *ladder) enough(ctx context.Context, report guard.Report) (bool, error) 
 		return l.ask(ctx, fmt.Sprintf("%s had %s and nothing is proven", l.at(), requests(report.Next.Requests)))
 	case undecidedWait:
 		if !busy && l.shown == "" {
-			l.show(ctx, fmt.Sprintf("%s had only %s: it waits for %d", l.at(), requests(report.Next.Requests), config.LadderRequests), "the visitors", l.deadline())
+			l.show(ctx, fmt.Sprintf("%s had %s: it waits for %d", l.at(), requests(report.Next.Requests), config.LadderRequests), "the visitors", l.deadline())
 		}
 		return busy, nil
 	}
@@ -96,21 +97,21 @@ func (l *ladder) enough(ctx context.Context, report guard.Report) (bool, error) 
 	}
 	l.flow(ctx)
 	l.mu.Lock()
-	sent, none, failed := l.sent, l.none, l.failed
+	sent, none, failed, rounds := l.sent, l.none, l.failed, l.rounds
 	l.mu.Unlock()
 	switch {
 	case failed != nil:
 		return false, failed
 	case none:
-		return l.ask(ctx, fmt.Sprintf("%s had only %s, and the file declares no flows to send", l.at(), requests(report.Next.Requests)))
+		return l.ask(ctx, fmt.Sprintf("%s had %s, and the file declares no flows to send", l.at(), requests(report.Next.Requests)))
 	case sent >= config.LadderFlows:
 		return true, nil
 	case time.Since(l.since) > flowsWithin:
-		return l.ask(ctx, fmt.Sprintf("%s had only %s, and its own flows were answered well only %d of %d times", l.at(),
+		return l.ask(ctx, fmt.Sprintf("%s had %s, and its own flows were answered well only %d of %d times", l.at(),
 			requests(report.Next.Requests), sent, config.LadderFlows))
 	}
-	if l.shown == "" { // at once, not for each more of them
-		l.show(ctx, fmt.Sprintf("%s had only %s: the app's own flows are sent to next, %d times each", l.at(), requests(report.Next.Requests),
+	if l.shown == "" && rounds > 0 { // once it is known that there are any, and not for each more of them
+		l.show(ctx, fmt.Sprintf("%s had %s: the app's own flows are sent to next, %d times each", l.at(), requests(report.Next.Requests),
 			config.LadderFlows), "belay", l.since.Add(flowsWithin))
 	}
 	return false, nil
@@ -124,7 +125,12 @@ func (l *ladder) at() string {
 	return rollout.Percent(t.Weight)
 }
 
-func requests(n int64) string { return plural(int(n), "request") }
+func requests(n int64) string {
+	if n == 0 {
+		return "no requests"
+	}
+	return plural(int(n), "request")
+}
 
 // deadline is when the step fails: its hold, and what the engine adds.
 func (l *ladder) deadline() time.Time {
@@ -220,6 +226,7 @@ func (l *ladder) round(ctx context.Context, job CheckJob) (more bool) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.rounds++
 	if len(flows) == 0 {
 		l.none = true
 		return false

@@ -209,7 +209,7 @@ func TestLowTraffic(t *testing.T) {
 				w.until("it goes on", func() bool { return !w.life.s.find("shop", b.Number).asking() })
 			}
 		}},
-		{name: "asked and rejected", state: domain.RolledBackState, says: "cancelled by bo", act: func(t *testing.T, w *world, b domain.Delivery) {
+		{name: "asked and rejected", state: domain.RolledBackState, says: "rejected by bo", act: func(t *testing.T, w *world, b domain.Delivery) {
 			w.until("it asks", func() bool { return w.life.s.find("shop", b.Number).asking() })
 			if _, err := w.life.s.Reject(t.Context(), "shop", b.Number, "bo", "no"); err != nil {
 				t.Error(err)

@@ -60,7 +60,10 @@ func rolesOf(f *config.File) []rollout.Role {
 // planRows prints the seven rows; the steps stand beneath Deploy production.
 func planRows(f *config.File, set settings, fleet rollout.Fleet) ([]PlanRow, float64) {
 	plan := rollout.New(fleet, set.plan(domain.Production))
-	checks := plural(len(f.Verify.Checks), "check") + " beside the built-in ones"
+	checks := "the built-in checks"
+	if n := len(f.Verify.Checks); n > 0 {
+		checks = plural(n, "check") + " beside the built-in ones"
+	}
 	rows := make([]PlanRow, 0, len(Stages))
 	for _, s := range Stages {
 		row := PlanRow{Stage: s.Name}

@@ -156,8 +156,8 @@ func (q *queue) next(r *run) (number int, urgent bool) {
 	if p == nil || p.holder != r || len(p.waiting) == 0 {
 		return 0, false
 	}
-	first := p.waiting[0].run.d
-	return first.Number, first.Urgent != ""
+	first := p.waiting[0].run // what is read of it never changes
+	return first.d.Number, first.d.Urgent != ""
 }
 
 // holder returns who has the place that r wants; nil when it is free.

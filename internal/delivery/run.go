@@ -370,25 +370,26 @@ func (r *run) obey(ctx context.Context, roll *rollout.Rollout) error {
 type Wish struct {
 	By, Reason string
 	Code       domain.Code
+	verb       string
 }
 
 func wish(f domain.Fact) error {
 	code := domain.RolledBack
-	if f.Kind == "cancel" {
-		code = domain.Rejected
+	verb := "asked for by"
+	switch f.Kind {
+	case cancelFact:
+		code, verb = domain.Rejected, "cancelled by"
+	case rejectFact:
+		code, verb = domain.Rejected, "rejected by"
 	}
-	return &Wish{By: f.By, Reason: f.Reason, Code: code}
+	return &Wish{By: f.By, Reason: f.Reason, Code: code, verb: verb}
 }
 
 func (w *Wish) Error() string {
-	verb := "asked for by"
-	if w.Code == domain.Rejected {
-		verb = "cancelled by"
-	}
 	if w.Reason == "" {
-		return verb + " " + w.By
+		return w.verb + " " + w.By
 	}
-	return fmt.Sprintf("%s %s: %s", verb, w.By, w.Reason)
+	return fmt.Sprintf("%s %s: %s", w.verb, w.By, w.Reason)
 }
 
 // AskedBy names the person.

@@ -192,7 +192,7 @@ func (s *Service) wanted(ctx context.Context, r *run) error {
 		return err
 	}
 	for _, f := range facts {
-		if f.Kind == "cancel" {
+		if f.Kind == cancelFact || f.Kind == rejectFact {
 			_ = r.cancel(wish(f)) // too late is too late after a restart, too
 		}
 	}
@@ -310,6 +310,17 @@ func (s *Service) emit(ctx context.Context, e domain.Event) {
 
 // Cancel ends a delivery: before production it is rejected, during a rollout of production it is rolled back.
 func (s *Service) Cancel(ctx context.Context, app string, number int, by, reason string) (domain.Delivery, error) {
+	return s.endNow(ctx, domain.Fact{App: app, Delivery: number, Kind: cancelFact, By: by, Reason: reason})
+}
+
+// The kinds of the facts that end a delivery.
+const (
+	cancelFact = "cancel"
+	rejectFact = "reject"
+)
+
+func (s *Service) endNow(ctx context.Context, f domain.Fact) (domain.Delivery, error) {
+	app, number := f.App, f.Delivery
 	d, err := s.ports.Store.Delivery(ctx, app, number)
 	if err != nil {
 		return d, err
@@ -321,7 +332,7 @@ func (s *Service) Cancel(ctx context.Context, app string, number int, by, reason
 	if r != nil && r.settled() {
 		return d, tooLate(d.Number)
 	}
-	f := domain.Fact{App: app, Delivery: d.Number, Kind: "cancel", By: by, Reason: reason, At: *now()}
+	f.Delivery, f.At = d.Number, *now()
 	if err := s.ports.Store.PutFact(ctx, f); err != nil {
 		return d, err
 	}

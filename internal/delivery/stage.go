@@ -321,7 +321,7 @@ func (r *run) explainRollback(roll *rollout.Rollout, back *rollout.RolledBack) e
 	production := roll.Record.Environment == domain.Production
 	code := domain.CodeOf(cause)
 	switch {
-	case code == domain.Rejected && (!production || !back.Shifted):
+	case (code == domain.Rejected || code == domain.Superseded) && (!production || !back.Shifted):
 		return cause
 	case back.Left:
 		return domain.Errorf(domain.Failed, "%w: the first delivery has nothing to go back to, traffic stays on %s", cause, r.d.short())

@@ -56,6 +56,7 @@ func (s *Service) Watch(ctx context.Context, roll *rollout.Rollout, w rollout.Wa
 	found := steps.tell(rollout.Finding{Verdict: report.Verdict(), Sentence: report.Sentence()})
 	if early {
 		found.Verdict = gaveWay
+		found.Sentence = fmt.Sprintf("a newer delivery took over after %s: %s", minutes(report.To.Sub(from)), found.Sentence)
 	}
 	return found, nil
 }

@@ -71,8 +71,11 @@ func (s Step) What() string {
 	return fmt.Sprintf("%s/%s/%d", s.Side, s.Role, s.Index)
 }
 
-// Percent prints a weight as people write it: 5 %, 12.5 %.
+// Percent prints a weight as people write it: 5 %, 12.5 %, and a third as 33 %.
 func Percent(weight int) string {
+	if weight > 1000 && weight%50 != 0 {
+		return fmt.Sprintf("%.0f %%", float64(weight)/(domain.WeightAll/100))
+	}
 	return fmt.Sprintf("%g %%", float64(weight)/(domain.WeightAll/100))
 }
 

@@ -151,7 +151,7 @@ func (e *Engine) revertOnce(ctx context.Context, r *Rollout, result *RolledBack,
 
 // goBack runs a rollback's plan. Traffic never waits on next: what retires does so beside the rest. What must not run twice
 // does wait: consumers of stable start when those of next are gone. Once next has no traffic, an instance of stable that does
-// not start is its supervisor's, and somebody's: it keeps no rollback open, and no fix from coming.
+// not start is somebody's, who is paged: it keeps no rollback open, and no fix from coming.
 func (e *Engine) goBack(ctx context.Context, r *Rollout, plan Plan, moved func()) error {
 	var leaving, rest errgroup.Group
 	err := func() error {
@@ -199,7 +199,7 @@ func (e *Engine) restart(ctx context.Context, r *Rollout, s Step) error {
 		return context.Cause(ctx)
 	}
 	if err != nil {
-		e.Observer.Page(ctx, r, fmt.Sprintf("%s does not become healthy, and is tried further: %s", s.What(), err))
+		e.Observer.Page(ctx, r, fmt.Sprintf("%s does not become healthy: %s", s.What(), err))
 	}
 	return nil
 }
