@@ -185,6 +185,16 @@ func (r *router) leave(ctx context.Context, id domain.InstanceID) (string, error
 	return "", nil
 }
 
+// forget drops the marks of instances that are gone. The caller holds the lock.
+func (r *router) forget(list []domain.InstanceStatus, app string, env domain.Environment) {
+	for id := range r.leaving {
+		there := slices.ContainsFunc(list, func(i domain.InstanceStatus) bool { return i.InstanceID == id })
+		if id.App == app && id.Environment == env && !there {
+			delete(r.leaving, id)
+		}
+	}
+}
+
 // back takes the instances of a release into the traffic again: it gets some after all, whichever of them was about to
 // leave. The caller holds the lock.
 func (r *router) back(release string) {
@@ -279,6 +289,7 @@ func (r *router) addresses(ctx context.Context, app string, env domain.Environme
 	if err != nil {
 		return nil, err
 	}
+	r.forget(list, app, env)
 	at := map[string][]domain.Endpoint{}
 	for _, i := range list {
 		if i.Addr != "" && i.State != domain.Stopped && i.State != domain.Stopping && !r.left(i) {

@@ -184,6 +184,9 @@ func (l *ladder) tell(f rollout.Finding) rollout.Finding {
 	case l.approved != "":
 		f.Sentence += "; " + l.approved + " said that it may go on"
 	case l.sent >= config.LadderFlows:
+		if f.Verdict == guard.NoData {
+			f.Sentence = "no visitors came"
+		}
 		f.Sentence += fmt.Sprintf("; each of the app's own flows was answered well %d times", l.sent)
 	}
 	return f
