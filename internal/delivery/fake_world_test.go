@@ -94,6 +94,7 @@ type life struct {
 	s       *Service
 	ops     atomic.Int64
 	crashAt int64
+	fate    sync.Mutex
 	killAt  string // dies after the first effect of this name
 	killed  atomic.Bool
 	hard    bool
@@ -139,12 +140,15 @@ func (l logOf) Write(p []byte) (int, error) {
 // op counts an effect or a write, and kills the process after the one that was chosen.
 func (l *life) op(what string) {
 	n := l.ops.Add(1)
-	chosen := l.crashAt != 0 && n == l.crashAt || l.killAt != "" && strings.Contains(what, l.killAt) && l.killed.CompareAndSwap(false, true)
+	l.fate.Lock()
+	killAt, hard := l.killAt, l.hard
+	chosen := l.crashAt != 0 && n == l.crashAt || killAt != "" && strings.Contains(what, killAt) && l.killed.CompareAndSwap(false, true)
+	l.fate.Unlock()
 	if !chosen {
 		return
 	}
 	l.last = what
-	if l.hard {
+	if hard {
 		l.dead.Store(true)
 	}
 	l.s.end(journal.ErrSuspended)
@@ -163,10 +167,19 @@ func (l *life) end() {
 
 // arm makes the process die after n more effects.
 func (l *life) arm(n int, hard bool) {
+	l.fate.Lock()
+	defer l.fate.Unlock()
 	l.hard = hard
 	if n > 0 {
 		l.crashAt = l.ops.Load() + int64(n)
 	}
+}
+
+// die lets the process die after the first effect of this name.
+func (l *life) die(at string, hard bool) {
+	l.fate.Lock()
+	defer l.fate.Unlock()
+	l.killAt, l.hard = at, hard
 }
 
 func sha(name string) string { return strings.Repeat(name, 40)[:40] }

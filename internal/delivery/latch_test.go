@@ -17,7 +17,7 @@ func TestLatchCarriesTheWish(t *testing.T) {
 		b := w.ship("b")
 		w.inStage(b.Number, domain.Monitor)
 		dying := w.life
-		dying.hard, dying.killAt = true, "split production 0"
+		dying.die("split production 0", true)
 		w.disk.mu.Lock()
 		w.disk.fail = func(what string) error {
 			if what == "fact" {

@@ -39,7 +39,7 @@ func TestNewerTakesOverInMonitor(t *testing.T) {
 				w.inStage(b.Number, domain.Monitor)
 				c := w.ship("c")
 				w.inStage(c.Number, domain.VerifyStaging)
-				w.life.killAt = kill
+				w.life.die(kill, false)
 				d := w.await(b.Number)
 				second := d.Number
 				if d.State != domain.SupersededState || !strings.Contains(d.Outcome.Sentence, "superseded by #3 after") || !strings.Contains(d.Outcome.Sentence, "of 10m") {
@@ -98,7 +98,7 @@ func TestUrgent(t *testing.T) {
 					return nil
 				}
 				w.inStage(fix.Number, domain.VerifyStaging)
-				w.life.killAt = kill
+				w.life.die(kill, false)
 				d := w.await(b.Number)
 				if d.State != domain.RolledBackState || !strings.Contains(d.Outcome.Sentence, "urgent #3: checkout is broken") {
 					t.Errorf("%s: %+v", d.State, d.Outcome)

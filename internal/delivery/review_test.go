@@ -583,7 +583,7 @@ func TestWhoGaveWaySaysHow(t *testing.T) {
 		w.done("a")
 		b := w.ship("b")
 		w.inStage(b.Number, domain.Monitor)
-		w.life.hard, w.life.killAt = true, "journal taken over"
+		w.life.die("journal taken over", true)
 		c := w.ship("c")
 		w.until("it dies", func() bool { return w.life.dead.Load() })
 		w.life.end()
@@ -605,7 +605,7 @@ func TestRehearsalThatWasCutOff(t *testing.T) {
 				w.done("a")
 				b := w.ship("b")
 				w.inStage(b.Number, domain.VerifyStaging)
-				w.life.hard, w.life.killAt = true, kill
+				w.life.die(kill, true)
 				d := w.await(b.Number)
 				if h := d.Rehearsal; h == nil || h.None == "" && h.Moved == 0 && h.Whole == 0 {
 					t.Errorf("%+v", h)

@@ -111,6 +111,7 @@ func why(d domain.Delivery) string {
 		{"health checks in a row", "health"},
 		{"times by itself", "crash loop"},
 		{"requests to next failed in the last", "errors"},
+		{"more than chance explains", "errors"},
 		{"p95 of next was", "latency"},
 		{"the critical check", "critical"},
 	} {

@@ -221,7 +221,11 @@ func (b *bench) cleanUp() {
 	if err := b.Close(); err != nil {
 		b.t.Error(err)
 	}
-	for _, p := range b.processes() {
+	left := b.processes()
+	for end := time.Now().Add(5 * time.Second); len(left) > 0 && time.Now().Before(end); left = b.processes() {
+		time.Sleep(20 * time.Millisecond) // a shim whose work is over is about to end
+	}
+	for _, p := range left {
 		b.t.Errorf("left behind: %s", p)
 	}
 }
