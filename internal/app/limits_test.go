@@ -61,8 +61,8 @@ func TestLatencyLimit(t *testing.T) {
 	}{
 		"little traffic":        {next: summed(99, 0, ms, 0, 0), baseline: base, state: "not checked", part: "only 99 requests", open: true},
 		"no baseline":           {next: summed(200, 0, 100*ms, 0, 0), state: "not checked", part: "no baseline; p95 is"},
-		"as before":             {next: summed(200, 0, 100*ms, 0, 0), baseline: base, state: "passed", part: "(limit 125.0 ms, baseline 100.0 ms)"},
-		"slow":                  {next: summed(200, 0, 200*ms, 0, 0), baseline: base, state: "failed", part: "of 200 requests (limit 125.0 ms"},
+		"as before":             {next: summed(200, 0, 100*ms, 0, 0), baseline: base, state: "passed", part: "(limit 145.0 ms, baseline 100.0 ms)"},
+		"slow":                  {next: summed(200, 0, 200*ms, 0, 0), baseline: base, state: "failed", part: "of 200 requests (limit 145.0 ms"},
 		"a tenth is slow":       {next: summed(1000, 0, 10*ms, 100, 500*ms), baseline: base, state: "failed"},
 		"a handful is slow":     {next: summed(100, 0, 10*ms, 6, 500*ms), baseline: base, state: "not checked", part: "too few to tell from chance", open: true},
 		"stable is slow, too":   {next: summed(200, 0, 200*ms, 0, 0), beside: summed(200, 0, 190*ms, 0, 0), baseline: base, state: "not checked", part: "and stable has 1"},

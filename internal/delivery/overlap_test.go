@@ -139,7 +139,9 @@ func TestUrgentIsCancelled(t *testing.T) {
 		w.done("a")
 		b := w.ship("b")
 		w.inStage(b.Number, domain.DeployProduction)
+		w.mu.Lock()
 		w.red[sha("c")] = "start"
+		w.mu.Unlock()
 		fix := w.urgent("c", "now")
 		d := w.await(fix.Number)
 		if d.State != domain.FailedState || w.runs("c", domain.Production) != 0 {

@@ -177,10 +177,12 @@ func TestRollbackEndsTheJobsOfNext(t *testing.T) {
 		}
 		return errors.New("nothing runs on stable")
 	})
-	told := w.told(began.Unix() + 1)
-	if got := told[tick]; len(got) != 1 || got[0] != "job.failed ended by the rollback" {
-		t.Errorf("the job of next became %q", got)
-	}
+	eventually(t, 30*time.Second, "the job of next is ended", func() error {
+		if got := w.told(began.Unix() + 1)[tick]; len(got) != 1 || got[0] != "job.failed ended by the rollback" {
+			return fmt.Errorf("it became %q", got)
+		}
+		return nil
+	})
 	for _, i := range instances(w.data) {
 		if i.env == string(domain.Production) && i.name == fmt.Sprintf("tick-%d", tick) {
 			t.Errorf("it still runs: %+v", i.state)
