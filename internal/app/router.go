@@ -282,6 +282,13 @@ func sameEndpoints(a, b []domain.Endpoint) bool {
 	return true
 }
 
+// listening is addresses for whoever does not hold the lock.
+func (r *router) listening(ctx context.Context, app string, env domain.Environment) (map[string][]domain.Endpoint, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.addresses(ctx, app, env)
+}
+
 // addresses lists where the instances listen that have not left, by release and role. The caller holds the lock from the
 // list to the put: an older list must not come after a newer one.
 func (r *router) addresses(ctx context.Context, app string, env domain.Environment) (map[string][]domain.Endpoint, error) {

@@ -64,7 +64,7 @@ func (s *synthetic) Warm(ctx context.Context, j delivery.CheckJob) {
 		return // the checks that come next say so
 	}
 	next := &j.Rollout.Next
-	at, err := s.checks.router.addresses(ctx, next.App, next.Environment)
+	at, err := s.checks.router.listening(ctx, next.App, next.Environment)
 	if err != nil {
 		return
 	}

