@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/belay-cd/belay/internal/config"
@@ -42,27 +43,9 @@ func minutes(d time.Duration) string {
 	return domain.Span(d.Round(time.Minute))
 }
 
-// quiet remembers whether the guard holds.
-type quiet struct {
-	mu      sync.Mutex
-	holding bool
-}
-
-func (q *quiet) held(on bool) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.holding = on
-}
-
-func (q *quiet) now() bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return !q.holding
-}
-
 // giveWay ends the watch of a Monitor when a newer delivery waits for production, the least time under watch has passed and
 // was seen, and nothing is held. Everywhere else the watch goes on to its end.
-func (s *Service) giveWay(ctx context.Context, r *run, roll *rollout.Rollout, w rollout.Watch, samples guard.Samples, q *quiet) (context.Context, func()) {
+func (s *Service) giveWay(ctx context.Context, r *run, roll *rollout.Rollout, w rollout.Watch, samples guard.Samples, held *atomic.Bool) (context.Context, func()) {
 	rec := roll.Record
 	if rec.Environment != domain.Production || rec.Delivery == 0 || w.Hold == 0 || w.Proof || !r.inMonitor() {
 		return ctx, func() {}
@@ -82,7 +65,7 @@ func (s *Service) giveWay(ctx context.Context, r *run, roll *rollout.Rollout, w 
 			after := time.Since(w.From)
 			newer, urgent := s.environments[domain.Production].next(r)
 			if newer == 0 || urgent && roll.Stable != nil || // that one rolls back
-				after < least || after >= w.Hold || !q.now() {
+				after < least || after >= w.Hold || held.Load() {
 				continue
 			}
 			seen, err := samples.Observed(ctx, w.From)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/belay-cd/belay/internal/config"
@@ -22,9 +23,9 @@ func (s *Service) Watch(ctx context.Context, roll *rollout.Rollout, w rollout.Wa
 	defer stop()
 	steps := s.newLadder(r, roll, w)
 	defer steps.close(ctx)
-	quiet := &quiet{}
+	var held atomic.Bool // by the guard
 	watcher := guard.Watcher{Limits: r.settings.Guard, Samples: samples, Held: func(v guard.Verdict) {
-		quiet.held(v.Kind == guard.Hold)
+		held.Store(v.Kind == guard.Hold)
 		steps.shown = "" // a hold is shown instead
 		s.held(ctx, roll, v, w.From.Add(w.Hold+config.StepSlack))
 	}}
@@ -35,7 +36,7 @@ func (s *Service) Watch(ctx context.Context, roll *rollout.Rollout, w rollout.Wa
 	if roll.Record.Shifted != nil && roll.Record.Shifted.Before(from) && w.Hold == 0 {
 		from = *roll.Record.Shifted
 	}
-	watched, give := s.giveWay(ctx, r, roll, w, samples, quiet)
+	watched, give := s.giveWay(ctx, r, roll, w, samples, &held)
 	defer give()
 	report, err := watcher.Watch(watched, from, w.Hold)
 	early := errors.Is(err, errGivesWay) && ctx.Err() == nil
