@@ -3,7 +3,6 @@ package app
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"github.com/belay-cd/belay/internal/domain"
+	"github.com/belay-cd/belay/internal/driver/process"
 )
 
 // An app that ran before Belay and was taken over is a release like any other, but for one thing: Belay sends it traffic,
@@ -273,7 +273,7 @@ func externalProbe(addr string, w domain.Workload) func(ctx context.Context) err
 		return func(ctx context.Context) error {
 			conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
 			if err != nil {
-				return shortened(ctx, err)
+				return process.Cause(ctx, err)
 			}
 			return conn.Close()
 		}
@@ -293,7 +293,7 @@ func externalProbe(addr string, w domain.Workload) func(ctx context.Context) err
 		}
 		resp, err := client.Do(req)
 		if err != nil {
-			return fmt.Errorf("GET %s: %w", w.Probe.HTTP, shortened(ctx, err))
+			return fmt.Errorf("GET %s: %w", w.Probe.HTTP, process.Cause(ctx, err))
 		}
 		if err := resp.Body.Close(); err != nil {
 			return err
@@ -303,18 +303,6 @@ func externalProbe(addr string, w domain.Workload) func(ctx context.Context) err
 		}
 		return nil
 	}
-}
-
-// shortened leaves out of a network error what the message around it says.
-func shortened(ctx context.Context, err error) error {
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return errors.New("no answer in time")
-	}
-	var op *net.OpError
-	if errors.As(err, &op) {
-		return op.Err
-	}
-	return err
 }
 
 // Address returns host:port of the URL of a running app. It refuses what cannot be taken over: anything but plain HTTP, an

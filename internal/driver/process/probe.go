@@ -179,7 +179,7 @@ func (it *instance) askHTTP(path string, hosts []string) asker {
 		}
 		resp, err := client.Do(req)
 		if err != nil {
-			return fmt.Errorf("GET %s: %w", path, cause(ctx, err))
+			return fmt.Errorf("GET %s: %w", path, Cause(ctx, err))
 		}
 		defer resp.Body.Close() //nolint:errcheck // read only
 		if resp.StatusCode >= 200 && resp.StatusCode < 400 {
@@ -194,7 +194,7 @@ func (it *instance) askTCP(ctx context.Context, _ supervise.State) error {
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(ctx, "tcp", addr(it.portNow()))
 	if err != nil {
-		return fmt.Errorf("connect to port %d: %w", it.portNow(), cause(ctx, err))
+		return fmt.Errorf("connect to port %d: %w", it.portNow(), Cause(ctx, err))
 	}
 	return conn.Close()
 }
@@ -291,8 +291,8 @@ func (l *logReader) find(re *regexp.Regexp) bool {
 	return false
 }
 
-// cause shortens the error of a request that ran out of time.
-func cause(ctx context.Context, err error) error {
+// Cause leaves out of a network error what the message around it says, and tells one that ran out of time.
+func Cause(ctx context.Context, err error) error {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return errors.New("no answer in time")
 	}
