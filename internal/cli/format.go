@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/belay-cd/belay/internal/domain"
 )
 
 // width is how many columns a line of output has.
@@ -17,15 +19,7 @@ const absent = "-"
 
 // count writes a number with commas: 86,012.
 func count(n int64) string {
-	digits := strconv.FormatInt(n, 10)
-	sign := ""
-	if n < 0 {
-		sign, digits = "-", digits[1:]
-	}
-	for i := len(digits) - 3; i > 0; i -= 3 {
-		digits = digits[:i] + "," + digits[i:]
-	}
-	return sign + digits
+	return domain.Thousands(n)
 }
 
 // percent writes a fraction: 0.09 %, 2.3 %, 50 %. Two digits of it count, and what is not zero never reads as zero.

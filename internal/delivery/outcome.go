@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"strconv"
 	"strings"
 	"time"
 
@@ -48,7 +47,7 @@ func (r *run) served(env domain.Environment) string {
 	if requests == 0 {
 		return "no requests meanwhile"
 	}
-	return fmt.Sprintf("%s of %s requests failed", thousands(unserved), thousands(requests))
+	return fmt.Sprintf("%s of %s requests failed", domain.Thousands(unserved), domain.Thousands(requests))
 }
 
 // weights lists what next got, in order: 5 %, 50 %, 95 %.
@@ -137,7 +136,7 @@ func (r *run) outcome(ctx context.Context, state domain.DeliveryState, cause err
 	switch state {
 	case domain.DoneState:
 		o.Sentence = fmt.Sprintf("done: %s serves production. %s of %s requests failed because of this delivery",
-			r.d.short(), thousands(o.FailedBecause), thousands(o.Requests))
+			r.d.short(), domain.Thousands(o.FailedBecause), domain.Thousands(o.Requests))
 		if o.Requests == 0 {
 			o.Sentence = fmt.Sprintf("done: %s serves production. No request came meanwhile", r.d.short())
 		}
@@ -228,9 +227,9 @@ func (r *run) rolledBack(ctx context.Context, roll *rollout.Rollout, t domain.Tr
 	}
 	o.Sentence = fmt.Sprintf("rolled back %s: %s.", after, strings.TrimPrefix(cause.Error(), rolledBackPrefix))
 	if t.Next != nil {
-		o.Sentence += fmt.Sprintf(" %s of %s requests to %s failed", thousands(t.Next.Errors), thousands(t.Next.Requests), roll.Next.Short())
+		o.Sentence += fmt.Sprintf(" %s of %s requests to %s failed", domain.Thousands(t.Next.Errors), domain.Thousands(t.Next.Requests), roll.Next.Short())
 		if t.Stable != nil && t.Stable.Requests > 0 {
-			o.Sentence += fmt.Sprintf("; %s had %s of %s", roll.Stable.Short(), thousands(t.Stable.Errors), thousands(t.Stable.Requests))
+			o.Sentence += fmt.Sprintf("; %s had %s of %s", roll.Stable.Short(), domain.Thousands(t.Stable.Errors), domain.Thousands(t.Stable.Requests))
 		}
 		because := ". No request failed because of it"
 		if o.FailedBecause > 0 {
@@ -274,13 +273,4 @@ func (r *run) checklist(d *domain.Delivery) []domain.CheckItem {
 // rate prints a fraction as people write it: 0.09 %.
 func rate(f float64) string {
 	return strings.TrimSuffix(strings.TrimRight(fmt.Sprintf("%.2f", f*100), "0"), ".") + " %"
-}
-
-// thousands prints 1650204 as 1,650,204.
-func thousands(n int64) string {
-	text := strconv.FormatInt(n, 10)
-	for i := len(text) - 3; i > 0; i -= 3 {
-		text = text[:i] + "," + text[i:]
-	}
-	return text
 }

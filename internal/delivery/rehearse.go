@@ -53,8 +53,8 @@ func (r *run) rehearsed(ctx context.Context) error {
 		}
 	})
 	if unserved > 0 {
-		return domain.Errorf(domain.Failed, "%s of %s synthetic requests failed while staging was rolled back and forward: %s", thousands(unserved),
-			thousands(load.Requests), load.Message).WithHint("production's rollback would lose requests, too: does the app end its open requests before it stops?")
+		return domain.Errorf(domain.Failed, "%s of %s synthetic requests failed while staging was rolled back and forward: %s", domain.Thousands(unserved),
+			domain.Thousands(load.Requests), load.Message).WithHint("production's rollback would lose requests, too: does the app end its open requests before it stops?")
 	}
 	return nil
 }
@@ -165,7 +165,7 @@ func rehearsalText(h *domain.Rehearsal) string {
 	case h.None != "":
 		return "rollback not rehearsed: " + h.None
 	default:
-		return fmt.Sprintf("rollback rehearsed: %s · %s of %s requests failed", moment(h.Moved), thousands(h.Failed), thousands(h.Requests))
+		return fmt.Sprintf("rollback rehearsed: %s · %s of %s requests failed", moment(h.Moved), domain.Thousands(h.Failed), domain.Thousands(h.Requests))
 	}
 }
 

@@ -317,14 +317,6 @@ func relabel(p period, from, to string) {
 	}
 }
 
-func TestThousands(t *testing.T) {
-	for n, want := range map[int]string{0: "0", 999: "999", 1000: "1,000", 1650204: "1,650,204"} {
-		if got := thousands(n); got != want {
-			t.Errorf("%d: %s", n, got)
-		}
-	}
-}
-
 func TestTallyRefusesNonsense(t *testing.T) {
 	var seen tally
 	if err := seen.read(bytes.NewBufferString("1 2 200 - GET /\nnonsense\n")); err == nil || len(seen.samples) != 1 {

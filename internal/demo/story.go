@@ -2,9 +2,9 @@ package demo
 
 import (
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
+
+	"github.com/belay-cd/belay/internal/domain"
 )
 
 // story is what happened, in sentences, and what of it must not be.
@@ -36,7 +36,7 @@ func judge(first, good, bad release, all period) story {
 	}
 	goodFailures := goodPart.failures()
 	s.tell("%s and %s were delivered: %d of %s requests failed because of the deployments", first.short(), good.short(),
-		len(goodFailures), thousands(len(goodPart)))
+		len(goodFailures), domain.Thousands(int64(len(goodPart))))
 	s.mustBeNone(goodFailures, "during the good delivery")
 
 	failed := harm.failures()
@@ -45,7 +45,7 @@ func judge(first, good, bad release, all period) story {
 	s.must(share >= wantedLeast && share <= wantedMost, "%s failed %.0f %% of its requests, about 30 %% are wanted", bad.short(), 100*share)
 	if len(failed) > 0 {
 		s.tell("%s failed %d of %s requests, %.0f %%: it was caught and rolled back, %.1f s from the first failed request to the last request it got",
-			bad.short(), len(failed), thousands(len(harm)), 100*share, harm.last().Sub(failed.first()).Seconds())
+			bad.short(), len(failed), domain.Thousands(int64(len(harm))), 100*share, harm.last().Sub(failed.first()).Seconds())
 	}
 	var others period
 	for _, f := range badPart.failures() {
@@ -59,9 +59,9 @@ func judge(first, good, bad release, all period) story {
 	back := after.of(good.short())
 	s.must(len(after) > 0 && len(back) == len(after), "after the rollback %d of %d requests were answered by another release than %s",
 		len(after)-len(back), len(after), good.short())
-	s.tell("%s serves again: %d of %s requests failed since", good.short(), len(after.failures()), thousands(len(after)))
-	s.tell("%s requests served under traffic in all, %s failed, %d of them on the bad release", thousands(len(all)),
-		thousands(len(all.failures())), len(failed))
+	s.tell("%s serves again: %d of %s requests failed since", good.short(), len(after.failures()), domain.Thousands(int64(len(after))))
+	s.tell("%s requests served under traffic in all, %s failed, %d of them on the bad release", domain.Thousands(int64(len(all))),
+		domain.Thousands(int64(len(all.failures()))), len(failed))
 	return s
 }
 
@@ -82,15 +82,4 @@ func part(all period, from, to time.Time) period {
 		}
 	}
 	return p
-}
-
-// thousands writes a number with commas.
-func thousands(n int) string {
-	digits := strconv.Itoa(n)
-	var groups []string
-	for len(digits) > 3 {
-		groups = append([]string{digits[len(digits)-3:]}, groups...)
-		digits = digits[:len(digits)-3]
-	}
-	return strings.Join(append([]string{digits}, groups...), ",")
 }

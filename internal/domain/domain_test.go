@@ -21,6 +21,14 @@ func TestSpan(t *testing.T) {
 	}
 }
 
+func TestThousands(t *testing.T) {
+	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", 1650204: "1,650,204"} {
+		if got := Thousands(n); got != want {
+			t.Errorf("%d: %s", n, got)
+		}
+	}
+}
+
 // TestSecretStaysHidden prints a secret in every way there is.
 func TestSecretStaysHidden(t *testing.T) {
 	s := NewSecret("hunter2")

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/belay-cd/belay/internal/domain"
 )
 
 // Report is what a watch saw when it ended well.
@@ -88,7 +90,7 @@ func (r Report) Sentence() string {
 	case NoData:
 		return "no requests: nothing could be seen"
 	case NoHarm:
-		text := fmt.Sprintf("no harm in %s %s, errors %s", thousands(next.n), unit, share(next.rate()))
+		text := fmt.Sprintf("no harm in %s %s, errors %s", domain.Thousands(next.n), unit, share(next.rate()))
 		if stable.n == 0 {
 			return text + " (stable had none to compare with)"
 		}
@@ -96,13 +98,13 @@ func (r Report) Sentence() string {
 	}
 	if worse(next, stable) {
 		return fmt.Sprintf("not proven: errors %s in %s %s (stable %s), more than chance explains",
-			share(next.rate()), thousands(next.n), unit, share(stable.rate()))
+			share(next.rate()), domain.Thousands(next.n), unit, share(stable.rate()))
 	}
 	would := fmt.Sprintf("an error rate of %s or worse", share(DetectableRate(next.n, p0)))
 	if k := Detectable(next.n, p0); !math.IsInf(k, 1) {
 		would = fmt.Sprintf("errors of ×%s or worse", factor(k))
 	}
-	return fmt.Sprintf("not proven: %s %s; would have seen %s", thousands(next.n), unit, would)
+	return fmt.Sprintf("not proven: %s %s; would have seen %s", domain.Thousands(next.n), unit, would)
 }
 
 // factor rounds up: never better than it is.
@@ -110,7 +112,7 @@ func factor(k float64) string {
 	if k < 10 {
 		return strings.TrimSuffix(fmt.Sprintf("%.1f", math.Ceil(k*10)/10), ".0")
 	}
-	return thousands(int64(math.Ceil(k)))
+	return domain.Thousands(int64(math.Ceil(k)))
 }
 
 // share prints a fraction as people write it: two digits that say something.
@@ -129,13 +131,4 @@ func share(f float64) string {
 		text = strings.TrimRight(strings.TrimRight(text, "0"), ".")
 	}
 	return text + " %"
-}
-
-// thousands prints 1650204 as 1,650,204.
-func thousands(n int64) string {
-	text := strconv.FormatInt(n, 10)
-	for i := len(text) - 3; i > 0; i -= 3 {
-		text = text[:i] + "," + text[i:]
-	}
-	return text
 }
