@@ -45,12 +45,14 @@ func (s DeliveryState) Final() bool {
 
 // Delivery is one commit's way through the seven stages.
 type Delivery struct {
-	ID        string        `json:"id"`     // dly_…
-	Number    int           `json:"number"` // runs from 1 within its app
-	App       string        `json:"app"`
-	Commit    string        `json:"commit"` // full SHA
-	Subject   string        `json:"subject"`
-	Author    string        `json:"author"`
+	ID      string `json:"id"`     // dly_…
+	Number  int    `json:"number"` // runs from 1 within its app
+	App     string `json:"app"`
+	Commit  string `json:"commit"` // full SHA
+	Subject string `json:"subject"`
+	Author  string `json:"author"`
+	// People are everybody who made the commit or shipped it, by each name and address that is known of them.
+	People    []string      `json:"people,omitempty"`
 	ShippedBy string        `json:"shipped_by"`
 	Folder    string        `json:"folder,omitempty"` // of belay.yaml within the repository; "" is its root
 	State     DeliveryState `json:"state"`
@@ -124,6 +126,19 @@ type LevelRecord struct {
 	Took     float64 `json:"took"` // seconds
 	Slowest  string  `json:"slowest,omitempty"`
 	SlowTook float64 `json:"slow_took,omitempty"`
+	// Cached counts the tests whose results are those of an earlier run, CachedFrom is its delivery: "#141", or "a run
+	// before the merge". A level with State done of which all tests are cached did not run.
+	Cached     int    `json:"cached,omitempty"`
+	CachedFrom string `json:"cached_from,omitempty"`
+	// Flaky names tests that ended otherwise before, with the same inputs.
+	Flaky []string `json:"flaky,omitempty"`
+	// Services are what it ran with, with their versions: "postgres 15.18".
+	Services []string `json:"services,omitempty"`
+	// Shards is how long each of its parts took, in seconds.
+	Shards []float64 `json:"shards,omitempty"`
+	// Trend says how it compares with the runs before: time and count.
+	Trend    string   `json:"trend,omitempty"`
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // CheckRecord is one verification.
@@ -152,6 +167,20 @@ type Gate struct {
 	Name   string `json:"name"`
 	State  string `json:"state"` // passed, waiting, refused
 	Detail string `json:"detail,omitempty"`
+	// Owner can change what it waits for, until Expires; both only while it waits.
+	Owner   string     `json:"owner,omitempty"`
+	Expires *time.Time `json:"expires,omitempty"`
+	// Need is how many people must agree, Given who did; of the approvals only.
+	Need  int        `json:"need,omitempty"`
+	Given []Approval `json:"given,omitempty"`
+}
+
+// Approval is one person's yes to one artifact.
+type Approval struct {
+	By     string    `json:"by"`
+	At     time.Time `json:"at"`
+	Digest string    `json:"digest"`
+	Reason string    `json:"reason,omitempty"`
 }
 
 // CheckItem is one line of the computed pre-production checklist.

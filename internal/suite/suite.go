@@ -24,12 +24,18 @@ type Starter interface {
 
 // Level is one level of the pyramid.
 type Level struct {
-	Name    string        `json:"name"` // unit, integration, e2e
-	Run     string        `json:"run,omitempty"`
-	None    string        `json:"none,omitempty"`   // why there are no such tests; instead of Run
-	Report  string        `json:"report,omitempty"` // glob of JUnit XML files in Dir; "": go test -json on stdout, if it is there
-	Start   []string      `json:"start,omitempty"`  // roles that must run beside it
-	Env     []string      `json:"env,omitempty"`    // KEY=value, added to the suite's
+	Name   string   `json:"name"` // unit, integration, e2e
+	Run    string   `json:"run,omitempty"`
+	None   string   `json:"none,omitempty"`   // why there are no such tests; instead of Run
+	Report string   `json:"report,omitempty"` // glob of JUnit XML files in Dir; "": go test -json on stdout, if it is there
+	Start  []string `json:"start,omitempty"`  // roles that must run beside it
+	// Services are what must be there for it, each fresh for the run: "postgres 17".
+	Services []string `json:"services,omitempty"`
+	// Shards is in how many parallel parts it runs; 0 and 1 are one.
+	Shards int `json:"shards,omitempty"`
+	// Inputs are globs of the files that its result depends on; none: everything of the commit.
+	Inputs  []string      `json:"inputs,omitempty"`
+	Env     []string      `json:"env,omitempty"` // KEY=value, added to the suite's
 	Timeout time.Duration `json:"timeout"`
 }
 
