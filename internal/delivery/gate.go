@@ -3,81 +3,167 @@ package delivery
 import (
 	"context"
 	"fmt"
+	"reflect"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/belay-cd/belay/internal/domain"
 )
 
-// gates are the conditions before Deploy production. They are asked in this order; the first that says no decides.
-func (r *run) gates(ctx context.Context) error {
-	var shown []domain.Gate
-	for _, g := range []struct {
-		name string
-		open func(context.Context) (string, error)
-	}{
-		{"newest", r.newestGate},
-		{"held", r.heldGate},
-		{"freeze", r.freezeGate},
-		{"staging", r.stagingGate},
-	} {
-		detail, err := g.open(ctx)
-		gate := domain.Gate{Name: g.name, State: "passed", Detail: detail}
-		if err != nil {
-			gate.State, gate.Detail = "refused", err.Error()
+// gate is a condition before Deploy production. Its look reads what is true now and touches nothing: it is asked once a
+// second for as long as the delivery waits, and once more when production is free for it.
+type gate struct {
+	name string
+	// look says whether the gate is open. One that waits names who can open it and until when; an error ends the delivery.
+	look func(*run, context.Context) (domain.Gate, error)
+}
+
+// gates are all conditions, in the order in which they are shown. All must be open at one moment.
+var gates = [...]gate{
+	{"newest", (*run).newestGate},
+	{"held", (*run).heldGate},
+	{"freeze", (*run).freezeGate},
+	{"staging", (*run).stagingGate},
+}
+
+// The states of a gate.
+const (
+	gatePassed  = "passed"
+	gateWaiting = "waiting"
+	gateRefused = "refused"
+)
+
+// passed is an open gate.
+func passed(format string, args ...any) domain.Gate {
+	return domain.Gate{State: gatePassed, Detail: fmt.Sprintf(format, args...)}
+}
+
+// waiting is a gate that owner can open until expires.
+func waiting(owner string, expires time.Time, format string, args ...any) domain.Gate {
+	expires = expires.UTC()
+	return domain.Gate{State: gateWaiting, Detail: fmt.Sprintf(format, args...), Owner: owner, Expires: &expires}
+}
+
+// gateEvery is how often a delivery that waits at a gate looks again.
+const gateEvery = time.Second
+
+// admitted waits until every gate is open and production is free at one moment. A wait at a gate holds no place: others go
+// by, and what they change counts.
+func (r *run) admitted(ctx context.Context) error {
+	for {
+		if err := r.waitAtGates(ctx); err != nil {
+			return err
 		}
-		shown = append(shown, gate)
-		r.update(ctx, func(d *domain.Delivery) { d.Gates, d.Checklist = shown, r.checklist(d) })
-		kind := "gate.passed"
-		if err != nil {
-			kind = "gate.refused"
+		if err := r.enter(ctx, domain.Production); err != nil {
+			return err
 		}
-		r.event(ctx, domain.Event{Type: kind, Data: map[string]any{"gate": g.name, "detail": gate.Detail}})
+		shut, err := r.sweep(ctx)
+		if err != nil || shut == nil {
+			return err
+		}
+		r.leave(domain.Production)
+	}
+}
+
+// waitAtGates returns when all gates were open in one sweep. It shows what is waited for.
+func (r *run) waitAtGates(ctx context.Context) error {
+	look := time.NewTicker(gateEvery)
+	defer look.Stop()
+	shown := ""
+	for {
+		shut, err := r.sweep(ctx)
 		if err != nil {
 			return err
 		}
+		if shut == nil {
+			if shown != "" {
+				r.goOn(ctx)
+			}
+			return nil
+		}
+		if text := shut.Name + shut.Detail + shut.Owner; text != shown {
+			shown = text
+			r.wait(ctx, shut.Detail, shut.Owner, *shut.Expires)
+		}
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
-	return nil
+}
+
+// sweep asks every gate once, shows them all, and returns the first that is shut.
+func (r *run) sweep(ctx context.Context) (shut *domain.Gate, err error) {
+	before := r.snapshot().Gates
+	var list []domain.Gate
+	for _, g := range gates {
+		var now domain.Gate
+		if now, err = g.look(r, ctx); err != nil {
+			if ctx.Err() != nil {
+				return nil, context.Cause(ctx)
+			}
+			now = domain.Gate{State: gateRefused, Detail: err.Error()}
+		}
+		now.Name = g.name
+		list = append(list, now)
+		if now.State == gateWaiting && shut == nil {
+			shut = &now
+		}
+		if err != nil {
+			break
+		}
+	}
+	if !reflect.DeepEqual(before, list) {
+		r.update(ctx, func(d *domain.Delivery) { d.Gates, d.Checklist = list, r.checklist(d) })
+	}
+	for _, now := range list {
+		if now.State != gateWaiting && !slices.ContainsFunc(before, func(g domain.Gate) bool { return g.Name == now.Name && g.State == now.State }) {
+			r.event(ctx, domain.Event{Type: "gate." + now.State, Data: map[string]any{"gate": now.Name, "detail": now.Detail}})
+		}
+	}
+	return shut, err
 }
 
 // newestGate: once a newer delivery has passed Verify staging, an older one does not go before it or after it.
-func (r *run) newestGate(ctx context.Context) (string, error) {
+func (r *run) newestGate(ctx context.Context) (domain.Gate, error) {
 	latest, err := r.s.ports.Store.Delivery(ctx, r.d.App, 0)
 	if err != nil || latest.Number <= r.d.Number {
-		return "it is the newest", err
+		return passed("it is the newest"), err
 	}
 	if r.d.Urgent != "" {
-		return "urgent: it goes before newer ones", nil
+		return passed("urgent: it goes before newer ones"), nil
 	}
 	list, err := r.s.ports.Store.Deliveries(ctx, r.d.App, latest.Number-r.d.Number)
 	if err != nil {
-		return "", err
+		return domain.Gate{}, err
 	}
 	for _, d := range list {
 		if d.Number > r.d.Number && len(d.Stages) > 3 && d.Stages[3].State == domain.DoneState {
-			return "", domain.Errorf(domain.Superseded, "by #%d, which passed Verify staging before", d.Number)
+			return domain.Gate{}, domain.Errorf(domain.Superseded, "by #%d, which passed Verify staging before", d.Number)
 		}
 	}
-	return "no newer one has passed Verify staging", nil
+	return passed("no newer one has passed Verify staging"), nil
 }
 
 // heldGate: after a rollback no delivery that began before it enters production, and the release that was taken back does
 // not come again.
-func (r *run) heldGate(ctx context.Context) (string, error) {
+func (r *run) heldGate(ctx context.Context) (domain.Gate, error) {
 	if err := r.liftHold(ctx); err != nil { // the rollback may have ended after this delivery passed Verify staging
-		return "", err
+		return domain.Gate{}, err
 	}
 	h, err := r.s.ports.Store.Hold(ctx, r.d.App)
 	if err != nil || h == nil {
-		return "not held", err
+		return passed("not held"), err
 	}
 	if same, err := r.sameAsHeld(ctx, *h); err != nil {
-		return "", err
+		return domain.Gate{}, err
 	} else if same {
-		return "", domain.Errorf(domain.Refused, "%s is held: this is the release that #%d took back: %s", r.d.App, h.Delivery, h.Reason).
+		return domain.Gate{}, domain.Errorf(domain.Refused, "%s is held: this is the release that #%d took back: %s", r.d.App, h.Delivery, h.Reason).
 			WithHint("ship a commit that mends it, or: belay thaw --app %s --reason …", r.d.App)
 	}
-	return "", domain.Errorf(domain.Refused, "%s is held since %s by %s: %s", r.d.App, h.Since.Format("15:04:05Z"), h.Owner, h.Reason).
+	return domain.Gate{}, domain.Errorf(domain.Refused, "%s is held since %s by %s: %s", r.d.App, h.Since.Format("15:04:05Z"), h.Owner, h.Reason).
 		WithHint("%s", h.WayOut)
 }
 
@@ -134,58 +220,57 @@ func wayOut(app string) string {
 	return fmt.Sprintf("ship another release: it lifts the hold when it passes Verify staging; or belay thaw --app %s --reason …", app)
 }
 
-// freezeEvery is how often a delivery that waits at a freeze looks again.
-const freezeEvery = time.Second
-
-// freezeGate waits while the server or the app is frozen. What happens meanwhile counts.
-func (r *run) freezeGate(ctx context.Context) (string, error) {
-	return "none", r.thawed(ctx, "the rollout", func() error {
-		if _, err := r.newestGate(ctx); err != nil {
-			return err
-		}
-		_, err := r.heldGate(ctx)
-		return err
-	})
-}
-
-// thawed waits until nothing is frozen. While it waits, still is asked whether that makes sense.
-func (r *run) thawed(ctx context.Context, what string, still func() error) error {
+// freezeGate waits while the server or the app is frozen.
+func (r *run) freezeGate(ctx context.Context) (domain.Gate, error) {
 	f, err := r.s.frozen(ctx, r.d.App)
 	if err != nil || f == nil {
-		return err
+		return passed("none"), err
 	}
-	deadline := time.Now().Add(queueWait)
-	until := deadline
+	since, err := r.instant(ctx, "frozen since")
+	if err != nil {
+		return domain.Gate{}, err
+	}
+	until := since.Add(queueWait)
+	if time.Now().After(until) {
+		return domain.Gate{}, domain.Errorf(domain.Expired, "frozen by %s for more than %s: %s", f.By, queueWait, f.Reason)
+	}
 	if f.Until != nil && f.Until.Before(until) {
 		until = *f.Until
 	}
-	r.wait(ctx, fmt.Sprintf("%s waits, frozen: %s", what, f.Reason), f.By, until)
+	return waiting(f.By, until, "frozen: %s", f.Reason), nil
+}
+
+// thawed waits until nothing is frozen: a shift up waits at its weight.
+func (r *run) thawed(ctx context.Context, what string) error {
+	deadline := time.Now().Add(queueWait)
+	look := time.NewTicker(gateEvery)
+	defer look.Stop()
+	shown := false
 	defer func() {
-		if r.s.life.Err() == nil { // after a restart it still waits
+		if shown && r.s.life.Err() == nil { // after a restart it still waits
 			r.goOn(ctx)
 		}
 	}()
-	look := time.NewTicker(freezeEvery)
-	defer look.Stop()
 	for {
+		f, err := r.s.frozen(ctx, r.d.App)
+		if err != nil || f == nil {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return domain.Errorf(domain.Expired, "frozen by %s for more than %s: %s", f.By, queueWait, f.Reason)
+		}
+		if !shown {
+			until := deadline
+			if f.Until != nil && f.Until.Before(until) {
+				until = *f.Until
+			}
+			shown = true
+			r.wait(ctx, fmt.Sprintf("%s waits, frozen: %s", what, f.Reason), f.By, until)
+		}
 		select {
 		case <-look.C:
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		}
-		if f, err = r.s.frozen(ctx, r.d.App); err != nil {
-			return err
-		}
-		if still != nil {
-			if err := still(); err != nil {
-				return err
-			}
-		}
-		if f == nil {
-			return nil
-		}
-		if time.Now().After(deadline) {
-			return domain.Errorf(domain.Expired, "frozen by %s for more than %s: %s", f.By, queueWait, f.Reason)
 		}
 	}
 }
@@ -211,41 +296,40 @@ const unhealthyFor = 10 * time.Second
 const evidenceFor = 24 * time.Hour
 
 // stagingGate: staging runs this artifact, verified not too long ago, and is still healthy.
-func (r *run) stagingGate(ctx context.Context) (string, error) {
+func (r *run) stagingGate(ctx context.Context) (domain.Gate, error) {
 	slot, err := r.s.ports.Store.Slot(ctx, r.d.App, domain.Staging)
 	if err != nil {
-		return "", err
+		return domain.Gate{}, err
 	}
 	d := r.snapshot()
 	verified := d.Stages[3].Ended
 	if verified == nil || time.Since(*verified) > evidenceFor {
-		return "", domain.Errorf(domain.Refused, "staging was not verified within the last %s", evidenceFor).WithHint("ship it again")
+		return domain.Gate{}, domain.Errorf(domain.Refused, "staging was not verified within the last %s", evidenceFor).WithHint("ship it again")
 	}
-	age := time.Since(*verified).Round(time.Second)
 	rel, err := r.s.ports.Store.Release(ctx, slot.Stable)
 	if err != nil {
-		return "", err
+		return domain.Gate{}, err
 	}
+	at := verified.Format("15:04:05Z")
 	if rel.Digest != r.artifact.Digest {
-		return fmt.Sprintf("verified %s ago; staging runs a newer release since", age), nil
+		return passed("verified at %s; staging runs a newer release since", at), nil
 	}
 	healthy, wanted, err := r.s.health(ctx, rel)
-	for end := time.Now().Add(unhealthyFor); err == nil && healthy < wanted && time.Now().Before(end); { // one look decides nothing
-		select {
-		case <-time.After(time.Second):
-		case <-ctx.Done():
-			return "", context.Cause(ctx)
-		}
-		healthy, wanted, err = r.s.health(ctx, rel)
-	}
 	if err != nil {
-		return "", err
+		return domain.Gate{}, err
 	}
-	if healthy < wanted {
-		return "", domain.Errorf(domain.Failed, "staging is no longer healthy: %d of %d instances", healthy, wanted).
+	if healthy >= wanted {
+		r.missed = time.Time{}
+		return passed("verified at %s, healthy %d of %d", at, healthy, wanted), nil
+	}
+	if r.missed.IsZero() { // one look decides nothing
+		r.missed = time.Now()
+	}
+	if time.Since(r.missed) >= unhealthyFor {
+		return domain.Gate{}, domain.Errorf(domain.Failed, "staging is no longer healthy: %d of %d instances", healthy, wanted).
 			WithHint("belay logs --role … shows why; then ship again")
 	}
-	return fmt.Sprintf("verified %s ago, healthy %d of %d", age, healthy, wanted), nil
+	return waiting("belay", r.missed.Add(unhealthyFor), "staging is healthy with %d of %d instances", healthy, wanted), nil
 }
 
 // health counts the healthy instances of a release.

@@ -26,6 +26,7 @@ type run struct {
 	settings settings
 	bare     bool           // a way back after done: it belongs to no delivery of its own
 	keeping  sync.WaitGroup // of decisions that are being stored
+	missed   time.Time      // since when staging misses an instance, as its gate saw it
 
 	mu       sync.Mutex
 	asks     bool // somebody's word is waited for

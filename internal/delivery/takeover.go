@@ -118,13 +118,8 @@ func (r *run) preempt(ctx context.Context) error {
 	if holder == nil || holder.d.Urgent != "" {
 		return nil
 	}
-	if f, err := r.s.frozen(ctx, r.d.App); err != nil || f != nil {
+	if shut, err := r.sweep(ctx); err != nil || shut != nil {
 		return err // nothing would go up: nothing is taken back for it
-	}
-	for _, gate := range []func(context.Context) (string, error){r.heldGate, r.stagingGate} {
-		if _, err := gate(ctx); err != nil {
-			return err
-		}
 	}
 	roll := holder.rolloutIn(domain.Production)
 	if roll == nil {

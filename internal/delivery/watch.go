@@ -67,5 +67,5 @@ func (s *Service) Raise(ctx context.Context, roll *rollout.Rollout, weight int) 
 	if roll.Record.Delivery == 0 || roll.Record.Environment != domain.Production {
 		return nil
 	}
-	return s.owner(roll).thawed(ctx, fmt.Sprintf("the shift to %s", rollout.Percent(weight)), nil)
+	return s.owner(roll).thawed(ctx, fmt.Sprintf("the shift to %s", rollout.Percent(weight)))
 }

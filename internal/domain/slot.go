@@ -50,8 +50,11 @@ type Fact struct {
 	App         string      `json:"app"`
 	Delivery    int         `json:"delivery,omitempty"`
 	Environment Environment `json:"environment,omitempty"`
-	Kind        string      `json:"kind"` // cancel, rollback, freeze, thaw
-	By          string      `json:"by"`
-	Reason      string      `json:"reason,omitempty"`
-	At          time.Time   `json:"at"`
+	Kind        string      `json:"kind"` // cancel, reject, rollback, approve, …
+	// Gate is what an approval answers, Digest the artifact that it is about.
+	Gate   string    `json:"gate,omitempty"`
+	Digest string    `json:"digest,omitempty"`
+	By     string    `json:"by"`
+	Reason string    `json:"reason,omitempty"`
+	At     time.Time `json:"at"`
 }
