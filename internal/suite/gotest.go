@@ -208,6 +208,9 @@ func (g *GoTest) countTest(e goEvent, name string, t *goTest, parent, failedBelo
 		failed = 1
 	}
 	if parent {
+		if failed > 0 { // its subtests passed: it is a test of its own
+			g.keep(e.Package, full, t, failed)
+		}
 		return failed
 	}
 	g.t.Passed += t.passed
@@ -215,10 +218,27 @@ func (g *GoTest) countTest(e goEvent, name string, t *goTest, parent, failedBelo
 	if t.failed > 0 && t.passed > 0 {
 		g.t.flaky++
 	}
+	g.keep(e.Package, full, t, failed)
 	if t.passed+t.failed > 0 {
 		g.t.slow(full, t.took)
 	}
 	return failed
+}
+
+// keep remembers a test once, however often it ran.
+func (g *GoTest) keep(unit, name string, t *goTest, failed int) {
+	c := Case{Name: name, Unit: unit, Took: t.took, Flaky: t.failed > 0 && t.passed > 0}
+	switch {
+	case failed > 0:
+		c.State = CaseFailed
+	case t.passed > 0:
+		c.State = CasePassed
+	case t.skipped > 0:
+		c.State = CaseSkipped
+	default:
+		return // it neither began nor ended
+	}
+	g.t.keep(c)
 }
 
 func (g *GoTest) whyPackage(e goEvent, p *goPackage) string {

@@ -72,12 +72,13 @@ type junit struct {
 
 type junitSuite struct {
 	name     string
+	file     string // of its test cases; "" when it does not say
 	declared int // failures and errors that it claims for itself
 	failed   int // those of its test cases, below it too
 }
 
 type junitCase struct {
-	name            string
+	name, unit      string // unit: the file, else the class
 	failed, skipped bool
 	flaky           bool
 	took            float64
@@ -115,9 +116,12 @@ func (j *junit) start(e xml.StartElement) {
 		j.any = true
 	case "testsuite":
 		j.any = true
-		j.suites = append(j.suites, junitSuite{name: attr(e, "name"), declared: count(e, "failures") + count(e, "errors")})
+		j.openSuite(e)
 	case "testcase":
 		j.test = newCase(e)
+		if n := len(j.suites); n > 0 {
+			j.test.unit = first(attr(e, "file"), j.suites[n-1].file, j.test.unit)
+		}
 	case "failure", "error":
 		if j.test != nil {
 			j.test.failed = true
@@ -137,6 +141,14 @@ func (j *junit) start(e xml.StartElement) {
 	}
 }
 
+func (j *junit) openSuite(e xml.StartElement) {
+	s := junitSuite{name: attr(e, "name"), file: first(attr(e, "file"), attr(e, "filepath")), declared: count(e, "failures") + count(e, "errors")}
+	if n := len(j.suites); n > 0 && s.file == "" {
+		s.file = j.suites[n-1].file
+	}
+	j.suites = append(j.suites, s)
+}
+
 func newCase(e xml.StartElement) *junitCase {
 	name := attr(e, "name")
 	if class := first(attr(e, "classname"), attr(e, "class"), attr(e, "file")); class != "" && class != name {
@@ -148,7 +160,7 @@ func newCase(e xml.StartElement) *junitCase {
 		took = 0
 	}
 	return &junitCase{
-		name: first(name, "(a test without a name)"), took: took,
+		name: first(name, "(a test without a name)"), took: took, unit: first(attr(e, "file"), attr(e, "classname"), attr(e, "class")),
 		skipped: status == "notrun" || status == "disabled" || status == "skipped" || status == "suppressed",
 		failed:  status == "failed" || status == "failure" || status == "error",
 	}
@@ -174,14 +186,18 @@ func (j *junit) stop(name string) {
 }
 
 func (j *junit) count(c junitCase) {
+	kept := Case{Name: c.name, Unit: c.unit, State: CasePassed, Took: seconds(c.took), Flaky: c.flaky && !c.failed}
+	defer func() { j.t.keep(kept) }()
 	switch {
 	case c.failed:
+		kept.State = CaseFailed
 		message := first(c.message, firstReason(c.output))
 		j.t.fail(Failure{Name: c.name, Message: message, Output: c.output})
 		if n := len(j.suites); n > 0 {
 			j.suites[n-1].failed++
 		}
 	case c.skipped:
+		kept.State = CaseSkipped
 		j.t.Skipped++
 		return
 	default:

@@ -1,6 +1,7 @@
 package suite
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/belay-cd/belay/internal/build/command"
 	"github.com/belay-cd/belay/internal/build/glob"
 	"github.com/belay-cd/belay/internal/domain"
 )
@@ -106,6 +108,51 @@ func readReport(root *os.Root, name string) (t tally, err error) {
 		return t, fmt.Errorf("it is not a file")
 	}
 	return parseJUnit(f)
+}
+
+// outcome is what one command and its report came to.
+type outcome struct {
+	t             tally
+	counted       bool
+	ended, report error  // how the command ended, and why its report does not count
+	said          string // the last line that it wrote, as the end of a message
+}
+
+// execute runs one command of a level and reads its report.
+func (s *Suite) execute(ctx context.Context, req Request, level Level, argv, env []string) (o outcome) {
+	root, err := os.OpenRoot(req.Dir)
+	if err != nil {
+		o.ended = err
+		return o
+	}
+	defer func() { _ = root.Close() }()
+	before, err := look(root, level.Report)
+	if err != nil {
+		o.ended = fmt.Errorf("report %s: %w", level.Report, err)
+		return o
+	}
+	s.speak(ctx, req, level, argv, env, &o)
+	if level.Report != "" {
+		o.t, o.counted, o.report = before.read(root, level.Report)
+	}
+	return o
+}
+
+// speak runs the command alone, with its output in the log, read as that of go test -json.
+func (s *Suite) speak(ctx context.Context, req Request, level Level, argv, env []string, o *outcome) {
+	log := req.Log
+	if log == nil {
+		log = io.Discard
+	}
+	said, complained := &lastLine{}, &lastLine{}
+	log = &locked{w: log}
+	stdout := NewGoTest(io.MultiWriter(log, said))
+	o.ended = s.Runner.Run(ctx, command.Cmd{
+		Dir: req.Dir, Argv: argv, Env: env, Stdout: stdout, Stderr: io.MultiWriter(log, complained), Purpose: level.Name, Timeout: level.Timeout,
+	})
+	o.counted = stdout.close()
+	o.t = stdout.t
+	o.said = first(complained.String(), said.String()) // what a command says of its end is on stderr
 }
 
 // locked lets two streams write to one log.

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -71,6 +70,16 @@ type Result struct {
 	Failures []Failure     `json:"failures,omitempty"` // at most 50; Failed counts them all
 	Reason   string        `json:"reason,omitempty"`   // why it is not green, or the declared gap's reason
 	Warnings []string      `json:"warnings,omitempty"`
+	// Cases are the tests by name, as many as are kept of a run; they are remembered beside the result, not in it.
+	Cases []Case `json:"-"`
+	// Flaky are the tests that ended otherwise with the same inputs, in this run or in one of the newest before it.
+	Flaky []Flake `json:"flaky,omitempty"`
+	// Shards is how long each part took, when there was more than one.
+	Shards []time.Duration `json:"shards,omitempty"`
+	// Services are what it ran with, with their versions.
+	Services []string `json:"services,omitempty"`
+	// Trend compares its time and its count with the runs before; "" when there is nothing to compare with.
+	Trend string `json:"trend,omitempty"`
 }
 
 // Pyramid is what a suite came to.
@@ -105,6 +114,8 @@ func (p Pyramid) Red() *Result {
 type Suite struct {
 	Runner  command.Runner
 	Starter Starter // needed only by levels with Start
+	// Services is needed only by levels that have some.
+	Services Services
 }
 
 // stopWithin is how long started roles have to stop.
@@ -177,55 +188,30 @@ func (s *Suite) start(ctx context.Context, level Level) (string, func() error, e
 }
 
 func (s *Suite) command(ctx context.Context, req Request, level Level, env []string) Result {
-	r := Result{Level: level.Name, State: Failed}
 	argv, err := command.Argv(level.Run, env)
 	if err != nil {
-		r.Reason = err.Error()
-		return r
+		return Result{Level: level.Name, State: Failed, Reason: err.Error()}
 	}
-	root, err := os.OpenRoot(req.Dir)
-	if err != nil {
-		r.Reason = err.Error()
-		return r
-	}
-	defer func() { _ = root.Close() }()
-	before, err := look(root, level.Report)
-	if err != nil {
-		r.Reason = fmt.Sprintf("report %s: %s", level.Report, err)
-		return r
-	}
-	log := req.Log
-	if log == nil {
-		log = io.Discard
-	}
-	said, complained := &lastLine{}, &lastLine{}
-	log = &locked{w: log}
-	stdout := NewGoTest(io.MultiWriter(log, said))
-	ended := s.Runner.Run(ctx, command.Cmd{
-		Dir: req.Dir, Argv: argv, Env: env, Stdout: stdout, Stderr: io.MultiWriter(log, complained), Purpose: level.Name, Timeout: level.Timeout,
-	})
-	var t tally
-	if level.Report == "" {
-		r.Counted = stdout.close()
-		t = stdout.t
-	} else {
-		stdout.close()
-		t, r.Counted, err = before.read(root, level.Report)
-	}
-	r.fill(t)
-	r.judge(ended, err)
-	if ended != nil && r.Failed == 0 && r.State == Failed {
-		if complained.String() != "" {
-			said = complained // what a command says of its end is on stderr
-		}
-		r.Reason += said.String()
+	return judged(level, s.execute(ctx, req, level, argv, env))
+}
+
+// judged makes a result of what a command and its report came to.
+func judged(level Level, o outcome) Result {
+	r := Result{Level: level.Name, State: Failed, Counted: o.counted}
+	r.fill(o.t)
+	r.judge(o.ended, o.report)
+	if o.ended != nil && r.Failed == 0 && r.State == Failed {
+		r.Reason += o.said
 	}
 	return r
 }
 
 func (r *Result) fill(t tally) {
 	r.Passed, r.Failed, r.Skipped = t.Passed, t.Failed, t.Skipped
-	r.Slowest, r.Failures = t.Slowest, t.Failures
+	r.Slowest, r.Failures, r.Cases = t.Slowest, t.Failures, t.Cases
+	if t.unkept > 0 {
+		r.Warnings = append(r.Warnings, fmt.Sprintf("%s counted and not remembered by name: a run keeps %d", tests(t.unkept), maxCases))
+	}
 	if t.flaky > 0 {
 		r.Warnings = append(r.Warnings, fmt.Sprintf("%s passed only when tried again", tests(t.flaky)))
 	}

@@ -12,6 +12,8 @@ const (
 	maxFailures = 50      // failures kept with their output; all are counted
 	maxSlowest  = 10      // slowest tests kept
 	maxOutput   = 8 << 10 // bytes of output kept per failure
+	maxName     = 500     // bytes of a test's name that are kept
+	maxCases    = 20_000  // tests kept by name; all are counted
 )
 
 // Failure is one failed test.
@@ -33,6 +35,18 @@ type tally struct {
 	flaky                   int
 	Slowest                 []Slow
 	Failures                []Failure
+	Cases                   []Case
+	unkept                  int // tests that are counted and not among Cases
+}
+
+// keep remembers a test by its name; it counts nothing.
+func (t *tally) keep(c Case) {
+	if len(t.Cases) == maxCases {
+		t.unkept++
+		return
+	}
+	c.Name, c.Unit, c.Took = cut(clean(c.Name), maxName), cut(clean(c.Unit), maxName), max(c.Took, 0)
+	t.Cases = append(t.Cases, c)
 }
 
 func (t *tally) fail(f Failure) {
@@ -40,7 +54,7 @@ func (t *tally) fail(f Failure) {
 	if len(t.Failures) == maxFailures {
 		return
 	}
-	f.Name, f.Message, f.Output = cut(clean(f.Name), 500), cut(clean(f.Message), 1000), last(clean(f.Output), maxOutput)
+	f.Name, f.Message, f.Output = cut(clean(f.Name), maxName), cut(clean(f.Message), 1000), last(clean(f.Output), maxOutput)
 	t.Failures = append(t.Failures, f)
 }
 
@@ -48,7 +62,7 @@ func (t *tally) slow(name string, took time.Duration) {
 	if took <= 0 || len(t.Slowest) == maxSlowest && took <= t.Slowest[maxSlowest-1].Took {
 		return
 	}
-	t.Slowest = append(t.Slowest, Slow{cut(clean(name), 500), took})
+	t.Slowest = append(t.Slowest, Slow{cut(clean(name), maxName), took})
 	slices.SortStableFunc(t.Slowest, func(a, b Slow) int { return cmp.Compare(b.Took, a.Took) })
 	t.Slowest = t.Slowest[:min(len(t.Slowest), maxSlowest)]
 }
@@ -65,6 +79,10 @@ func (t *tally) add(o tally) {
 	for _, s := range o.Slowest {
 		t.slow(s.Name, s.Took)
 	}
+	for _, c := range o.Cases {
+		t.keep(c)
+	}
+	t.unkept += o.unkept
 }
 
 // tail keeps the end of a text.
