@@ -192,34 +192,6 @@ func (b *builder) checkout(ctx context.Context, d domain.Delivery, f *config.Fil
 	return commit, tracked, err
 }
 
-// Admit refuses what this server did not build, or what is no longer as it was.
-func (b *builder) Admit(ctx context.Context, app, commit, digest string) error {
-	_, err := b.gate.Admit(ctx, app, commit, digest)
-	return err
-}
-
-// Attest signs what a stage found.
-func (b *builder) Attest(ctx context.Context, d domain.Delivery, stage domain.Stage) error {
-	var row domain.StageRecord
-	for _, s := range d.Stages {
-		if s.Name == stage {
-			row = s
-		}
-	}
-	details, err := evidence.Details(row)
-	if err != nil {
-		return err
-	}
-	began := time.Now().UTC()
-	if row.Started != nil {
-		began = *row.Started
-	}
-	return b.gate.Record(ctx, d.Digest, evidence.Stage{
-		App: d.App, Commit: d.Commit, Delivery: d.Number, Stage: string(stage), Result: evidence.ResultPassed,
-		Began: began, Ended: time.Now().UTC(), Details: details,
-	})
-}
-
 // Test runs the three levels in the checkout that was built.
 func (b *builder) Test(ctx context.Context, j delivery.Job, a delivery.Artifact) ([]domain.LevelRecord, []string, error) {
 	d := j.Delivery

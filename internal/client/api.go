@@ -102,6 +102,11 @@ func (c *Client) Reject(ctx context.Context, app string, number int, why string)
 	return post[domain.Delivery](ctx, c, delivery(app, number)+"/reject", reason{Reason: why})
 }
 
+// Evidence returns what is signed about a delivery.
+func (c *Client) Evidence(ctx context.Context, app string, number int) (domain.Evidence, error) {
+	return get[domain.Evidence](ctx, c, delivery(app, number)+"/evidence", nil)
+}
+
 // Explain says why a delivery ended as it did.
 func (c *Client) Explain(ctx context.Context, app string, number int) (domain.Explanation, error) {
 	return get[domain.Explanation](ctx, c, delivery(app, number)+"/explain", nil)

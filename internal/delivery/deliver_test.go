@@ -2,6 +2,8 @@ package delivery
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -443,23 +445,48 @@ func TestPanicIsContained(t *testing.T) {
 	}
 }
 
-// A stage that fails for another reason than its rollout does not leave the rollout open.
-func TestNothingIsLeftOpen(t *testing.T) {
-	for stage, s := range map[domain.Stage]serving{domain.VerifyProduction: only("a", true), domain.Monitor: only("b", false)} {
+// Each stage is signed once it is over, the red one too. Before production nothing goes on without that; later the loss is
+// told, and takes nothing back.
+func TestEvidenceOfEachStage(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		w.done("a")
+		for i, s := range Stages {
+			if want := fmt.Sprintf("#1 %s done: ", s.Name); i >= len(w.attested) || !strings.HasPrefix(w.attested[i], want) {
+				t.Fatalf("%q is not signed: %q", want, w.attested)
+			}
+		}
+		w.bad[sha("b")] = 1
+		w.await(w.ship("b").Number)
+		if last := w.attested[len(w.attested)-1]; !strings.HasPrefix(last, "#2 ") || !strings.Contains(last, " failed: ") {
+			t.Errorf("the red stage is signed as %q", last)
+		}
+	})
+	for _, s := range Stages {
 		in(t, func(t *testing.T, w *world) {
 			w.done("a")
 			w.attest = func(at domain.Stage) error {
-				if at == stage {
+				if at == s.Name {
 					return errors.New("no key")
 				}
 				return nil
 			}
 			d := w.await(w.ship("b").Number)
-			if got := w.production(); got != s {
-				t.Errorf("%s: %s %+v %s", stage, d.State, got, w.describe())
+			want := only("b", false)
+			if slices.Index(stageNames(), s.Name) < productionStage {
+				want = only("a", false)
+			}
+			if got := w.production(); got != want {
+				t.Errorf("%s: %s %+v %s", s.Name, d.State, got, w.describe())
 			}
 		})
 	}
+}
+
+func stageNames() (names []domain.Stage) {
+	for _, s := range Stages {
+		names = append(names, s.Name)
+	}
+	return names
 }
 
 // A store that fails for a while ends nothing: the end is stored when it is back.

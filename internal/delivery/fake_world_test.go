@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -65,6 +66,7 @@ type world struct {
 	silent   atomic.Bool       // the data plane is not measured
 	splitErr func(rollout.Split) error
 	attest   func(domain.Stage) error
+	attested []string
 	idle     bool   // nobody comes
 	file     string // of every commit that has none of its own
 	flows    []Flow // what each round of the app's own flows says
@@ -397,13 +399,25 @@ func (p ports) Build(ctx context.Context, j Job) (Artifact, error) {
 
 func (p ports) Admit(ctx context.Context, _, _, _ string) error { return p.alive(ctx) }
 
-func (p ports) Attest(ctx context.Context, _ domain.Delivery, stage domain.Stage) error {
+func (p ports) Attest(ctx context.Context, d domain.Delivery, found StageEvidence) error {
 	if p.w.attest != nil {
-		if err := p.w.attest(stage); err != nil {
+		if err := p.w.attest(found.Name); err != nil {
 			return err
 		}
 	}
-	return p.alive(ctx)
+	if err := p.alive(ctx); err != nil {
+		return err
+	}
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	p.w.attested = append(p.w.attested, fmt.Sprintf("#%d %s %s: %s", d.Number, found.Name, found.State, found.Summary))
+	return nil
+}
+
+func (p ports) Evidence(context.Context, domain.Delivery) (string, []string, error) {
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	return "key", slices.Clone(p.w.attested), nil
 }
 
 func (p ports) Test(ctx context.Context, j Job, _ Artifact) ([]domain.LevelRecord, []string, error) {

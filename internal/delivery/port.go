@@ -89,6 +89,10 @@ type Job struct {
 	Log      io.Writer // masked by whoever gives it
 	// Level is told how far the tests are.
 	Level func(domain.LevelRecord)
+	// Failure is told each test that failed; nil: nobody asks.
+	Failure func(Failure)
+	// Fresh says that no result of an earlier run may be taken.
+	Fresh bool
 }
 
 // Builder makes the artifact of a commit once, and reuses it.
@@ -96,8 +100,10 @@ type Builder interface {
 	Build(ctx context.Context, j Job) (Artifact, error)
 	// Admit refuses a digest that is missing, altered or not signed by this server's build.
 	Admit(ctx context.Context, app, commit, digest string) error
-	// Attest signs what a stage found, over the digest.
-	Attest(ctx context.Context, d domain.Delivery, stage domain.Stage) error
+	// Attest signs what a stage found, over the delivery's digest.
+	Attest(ctx context.Context, d domain.Delivery, found StageEvidence) error
+	// Evidence returns the signed envelopes about a delivery in the order of their stages, and the key that verifies them (PEM).
+	Evidence(ctx context.Context, d domain.Delivery) (publicKey string, envelopes []string, err error)
 }
 
 // Tester runs the three levels.

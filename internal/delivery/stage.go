@@ -94,7 +94,11 @@ func (r *run) stage(ctx context.Context, i int) error {
 			}
 		})
 		r.event(ctx, domain.Event{Type: "stage.started", Stage: s.Name})
-		return r.contained(ctx, s)
+		summary, err := r.contained(ctx, s)
+		if err == nil {
+			err = r.attest(ctx, i, summary, true)
+		}
+		return summary, err
 	})
 	if err != nil && r.s.life.Err() != nil {
 		return context.Cause(r.s.life)
@@ -127,6 +131,9 @@ func (r *run) stage(ctx context.Context, i int) error {
 	})
 	if !told {
 		r.event(ctx, domain.Event{Type: kind, Stage: s.Name, Data: map[string]any{"summary": summary}})
+		if err != nil {
+			_ = r.attest(ctx, i, summary, false) // it is told anyway
+		}
 	}
 	return err
 }
@@ -154,24 +161,15 @@ func (r *run) build(ctx context.Context) (string, error) {
 	}
 	defer func() { _ = log.Close() }()
 	r.artifact, err = r.s.ports.Builder.Build(ctx, Job{Delivery: r.snapshot(), File: r.file, Log: log})
+	r.update(ctx, func(d *domain.Delivery) { d.Stages[0].Notes = r.artifact.Notes })
 	if err != nil {
 		return "", err
 	}
 	if err := r.remember(ctx, "artifact", r.artifact); err != nil {
 		return "", err
 	}
-	r.update(ctx, func(d *domain.Delivery) {
-		d.Digest = r.artifact.Digest
-		d.Stages[0].Notes = r.artifact.Notes
-	})
-	summary := shortDigest(r.artifact.Digest)
-	if n := len(r.file.Build.Lint); n > 0 {
-		summary += fmt.Sprintf("  lint %d of %d", r.artifact.Linted, n)
-	}
-	if r.artifact.Reused > 0 {
-		summary += fmt.Sprintf("  reused from #%d", r.artifact.Reused)
-	}
-	return summary, r.s.ports.Builder.Attest(ctx, r.snapshot(), domain.Build)
+	r.update(ctx, func(d *domain.Delivery) { d.Digest = r.artifact.Digest })
+	return r.artifact.summary(len(r.file.Build.Lint)), nil
 }
 
 func (r *run) test(ctx context.Context) (string, error) {
@@ -193,12 +191,12 @@ func (r *run) test(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return testSummary(levels), r.s.ports.Builder.Attest(ctx, r.snapshot(), domain.Test)
+	return testSummary(levels), nil
 }
 
 // busyWith says whose turn it is at a place of the machine.
 func busyWith(rule string) func(*run) string {
-	return func(holder *run) string { return fmt.Sprintf("%s: #%d of %s", rule, holder.d.Number, holder.d.App) }
+	return func(holder *run) string { return rule + ": " + holder.name() }
 }
 
 func putLevel(levels []domain.LevelRecord, l domain.LevelRecord) []domain.LevelRecord {
@@ -256,7 +254,7 @@ func (r *run) verifyStaging(ctx context.Context) (string, error) {
 	if text := rehearsalText(r.snapshot().Rehearsal); text != "" {
 		summary += " · " + text
 	}
-	return summary, r.s.ports.Builder.Attest(ctx, r.snapshot(), domain.VerifyStaging)
+	return summary, nil
 }
 
 func (r *run) deployProduction(ctx context.Context) (string, error) {
@@ -275,7 +273,7 @@ func (r *run) verifyProduction(ctx context.Context) (string, error) {
 	if err := r.advance(ctx, domain.Production, domain.VerifyProduction); err != nil {
 		return "", err
 	}
-	return r.checkSummary(domain.VerifyProduction), r.s.ports.Builder.Attest(ctx, r.snapshot(), domain.VerifyProduction)
+	return r.checkSummary(domain.VerifyProduction), nil
 }
 
 func (r *run) monitor(ctx context.Context) (string, error) {
@@ -286,7 +284,7 @@ func (r *run) monitor(ctx context.Context) (string, error) {
 	if why := r.gaveWay(); why != nil {
 		summary = "superseded " + why.Error() + " · " + summary
 	}
-	return summary, r.s.ports.Builder.Attest(ctx, r.snapshot(), domain.Monitor)
+	return summary, nil
 }
 
 // advance runs the stage's slice of the environment's one stored plan.

@@ -34,23 +34,43 @@ func (g *Gate) Record(ctx context.Context, digest string, s Stage) error {
 	return g.Artifacts.Attach(ctx, s.App, digest, MediaType, envelope)
 }
 
+// Signed is an envelope and what it says. An envelope that does not verify says nothing.
+type Signed struct {
+	Envelope  []byte
+	Statement Statement
+	Err       error // why it does not verify
+}
+
+// Envelopes returns what is attached to an app's artifact, in no order: also what does not verify.
+func (g *Gate) Envelopes(ctx context.Context, app, digest string) ([]Signed, error) {
+	envelopes, err := g.Artifacts.Attached(ctx, app, digest, MediaType)
+	if err != nil {
+		return nil, err
+	}
+	keys := append([]ed25519.PublicKey{g.Key.Public()}, g.Trusted...)
+	all := make([]Signed, len(envelopes))
+	for i, envelope := range envelopes {
+		s, err := Verify(envelope, keys...)
+		if err == nil && (s.Digest() != digest || s.Predicate.App != app) {
+			err = domain.Errorf(domain.Refused, "the evidence is about another artifact or app")
+		}
+		all[i] = Signed{Envelope: envelope, Statement: s, Err: err}
+	}
+	return all, nil
+}
+
 // Statements returns what is signed about an app's artifact, in no order. Envelopes that do not verify are left out; they
 // are counted in bad.
 func (g *Gate) Statements(ctx context.Context, app, digest string) (all []Statement, bad int, err error) {
-	envelopes, err := g.Artifacts.Attached(ctx, app, digest, MediaType)
-	if err != nil {
-		return nil, 0, err
-	}
-	keys := append([]ed25519.PublicKey{g.Key.Public()}, g.Trusted...)
-	for _, envelope := range envelopes {
-		s, err := Verify(envelope, keys...)
-		if err != nil || s.Digest() != digest || s.Predicate.App != app {
+	list, err := g.Envelopes(ctx, app, digest)
+	for _, e := range list {
+		if e.Err != nil {
 			bad++
 			continue
 		}
-		all = append(all, s)
+		all = append(all, e.Statement)
 	}
-	return all, bad, nil
+	return all, bad, err
 }
 
 // Admit refuses an artifact that is missing, altered, or without signed evidence that this server built it for this app

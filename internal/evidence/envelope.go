@@ -56,7 +56,7 @@ type Stage struct {
 	Commit   string          `json:"commit"` // full SHA
 	Delivery int             `json:"delivery"`
 	Stage    string          `json:"stage"`  // build, test, …
-	Result   string          `json:"result"` // passed
+	Result   string          `json:"result"` // passed or failed
 	Began    time.Time       `json:"began"`
 	Ended    time.Time       `json:"ended"`
 	Details  json.RawMessage `json:"details,omitempty"` // the stage's own result
@@ -66,6 +66,7 @@ type Stage struct {
 const (
 	BuildStage   = "build"
 	ResultPassed = "passed"
+	ResultFailed = "failed"
 )
 
 // Statement returns the statement about an artifact's digest (sha256:HEX).
@@ -117,6 +118,9 @@ func Verify(envelope []byte, keys ...ed25519.PublicKey) (Statement, error) {
 	var e Envelope
 	if err := strict(envelope, &e); err != nil {
 		return Statement{}, domain.Errorf(domain.Refused, "the evidence is not an envelope: %w", err)
+	}
+	if again, err := json.Marshal(e); err != nil || !bytes.Equal(again, envelope) { // spelt otherwise it is not what was stored
+		return Statement{}, domain.Errorf(domain.Refused, "the evidence was altered: it is not written as this server writes it")
 	}
 	if e.PayloadType != PayloadType {
 		return Statement{}, domain.Errorf(domain.Refused, "the evidence has the type %q, not %s", e.PayloadType, PayloadType)

@@ -106,12 +106,34 @@ func readKey(file string) (*Key, error) {
 	return &Key{private: private, id: KeyID(public(private))}, nil
 }
 
-func writePublic(file string, k *Key) error {
+// PublicPEM is the public half as others read it: PKIX in PEM.
+func (k *Key) PublicPEM() []byte {
 	der, err := x509.MarshalPKIXPublicKey(k.Public())
-	if err != nil {
-		return err
+	if err != nil { // an ed25519 key always has this form
+		panic(err)
 	}
-	text := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
+	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
+}
+
+// ParsePublic reads a public key as PublicPEM writes it.
+func ParsePublic(text []byte) (ed25519.PublicKey, error) {
+	block, rest := pem.Decode(text)
+	if block == nil || len(bytes.TrimSpace(rest)) > 0 {
+		return nil, domain.Errorf(domain.Invalid, "not a public key: one PEM block is expected")
+	}
+	parsed, err := x509.ParsePKIXPublicKey(block.Bytes)
+	if err != nil {
+		return nil, domain.Errorf(domain.Invalid, "not a public key: %w", err)
+	}
+	key, ok := parsed.(ed25519.PublicKey)
+	if !ok {
+		return nil, domain.Errorf(domain.Invalid, "not an ed25519 key")
+	}
+	return key, nil
+}
+
+func writePublic(file string, k *Key) error {
+	text := k.PublicPEM()
 	if was, err := os.ReadFile(file); err == nil && bytes.Equal(was, text) {
 		return nil
 	}

@@ -104,6 +104,7 @@ func (s *Server) register(api huma.API) {
 	s.registerApps(api)
 	s.registerDeliveries(api)
 	s.registerActions(api)
+	s.registerTests(api)
 	s.registerLogs(api)
 	s.registerEvents(api)
 	s.registerExec(api)
@@ -159,6 +160,10 @@ func (s *Server) registerDeliveries(api huma.API) {
 	get(s, api, "get-delivery", "/v1/apps/{app}/deliveries/{number}", "One delivery", func(ctx context.Context, in *DeliveryPath) (domain.Delivery, error) {
 		return s.service.Delivery(ctx, in.App, in.number())
 	})
+	get(s, api, "get-evidence", "/v1/apps/{app}/deliveries/{number}/evidence", "What is signed about it, to be verified anywhere",
+		func(ctx context.Context, in *DeliveryPath) (domain.Evidence, error) {
+			return s.service.Evidence(ctx, in.App, in.number())
+		})
 	get(s, api, "explain-delivery", "/v1/apps/{app}/deliveries/{number}/explain", "Why it ended as it did",
 		func(ctx context.Context, in *DeliveryPath) (domain.Explanation, error) {
 			return s.service.Explain(ctx, in.App, in.number())

@@ -144,6 +144,10 @@ func (f *fake) Rollback(ctx context.Context, r web.RollbackRequest) (domain.Roll
 	return domain.RollbackResult{App: r.App}, nil
 }
 
+func (f *fake) Evidence(_ context.Context, app string, number int) (domain.Evidence, error) {
+	return domain.Evidence{App: app, Delivery: number, Envelopes: []string{"{}"}}, nil
+}
+
 func (f *fake) Explain(context.Context, string, int) (domain.Explanation, error) {
 	return domain.Explanation{}, fmt.Errorf("disk at /var/secret/place broke")
 }

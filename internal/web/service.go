@@ -16,6 +16,8 @@ type Service interface {
 	Have(ctx context.Context, app string) ([]string, error)
 	// Ship proves the commit, stores a new delivery and starts it.
 	Ship(ctx context.Context, s Submission) (domain.Delivery, error)
+	// Test builds and tests a commit before its merge, and tells emit each fact in order. When ctx ends, so does all of it.
+	Test(ctx context.Context, r TestRequest, emit func(TestEvent)) error
 	// Apps lists the names of all apps, sorted.
 	Apps(ctx context.Context) ([]string, error)
 	Status(ctx context.Context, app string) (domain.AppStatus, error)
@@ -32,6 +34,8 @@ type Service interface {
 	// Rollback goes back and returns what was observed when the traffic has moved.
 	Rollback(ctx context.Context, r RollbackRequest) (domain.RollbackResult, error)
 	Explain(ctx context.Context, app string, number int) (domain.Explanation, error)
+	// Evidence returns what is signed about a delivery.
+	Evidence(ctx context.Context, app string, number int) (domain.Evidence, error)
 	// Logs writes what was logged and, with Follow, goes on until ctx ends or the delivery is final.
 	Logs(ctx context.Context, q LogQuery, w io.Writer) error
 	// Exec runs a one-off command in the stable release and returns its exit code.
