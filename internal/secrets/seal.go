@@ -101,23 +101,27 @@ func readKey(path string) ([]byte, error) {
 	return key, nil
 }
 
-// makeKey links a complete file into place: a crash leaves no half key, and of two processes one wins.
 func makeKey(path string) error {
 	key := make([]byte, keySize)
 	_, _ = rand.Read(key) // never fails: crypto/rand ends the process instead
+	return makePrivate(path, key)
+}
+
+// makePrivate links a complete file (0600) into place: a crash leaves no half key, and of two processes one wins.
+func makePrivate(path string, content []byte) error {
 	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, ".seal-*") // 0600
+	f, err := os.CreateTemp(dir, ".key-*") // 0600
 	if err != nil {
-		return fmt.Errorf("make the sealing key: %w", err)
+		return fmt.Errorf("make %s: %w", filepath.Base(path), err)
 	}
 	defer func() { _ = os.Remove(f.Name()) }()
-	_, err = f.Write(key)
+	_, err = f.Write(content)
 	err = errors.Join(err, f.Sync(), f.Close())
 	if err != nil {
-		return fmt.Errorf("make the sealing key: %w", err)
+		return fmt.Errorf("make %s: %w", filepath.Base(path), err)
 	}
 	if err := os.Link(f.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("make the sealing key: %w", err)
+		return fmt.Errorf("make %s: %w", filepath.Base(path), err)
 	}
 	return syncDir(dir)
 }
@@ -125,10 +129,10 @@ func makeKey(path string) error {
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
-		return fmt.Errorf("make the sealing key: %w", err)
+		return fmt.Errorf("make a key: %w", err)
 	}
 	if err := errors.Join(d.Sync(), d.Close()); err != nil {
-		return fmt.Errorf("make the sealing key: %w", err)
+		return fmt.Errorf("make a key: %w", err)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ package secrets
 import (
 	"context"
 	"crypto/subtle"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -15,8 +16,11 @@ import (
 
 // The providers that Resolve knows.
 const (
-	Env  = "env"  // a variable of the daemon
-	File = "file" // a file on the server, or one key of a dotenv file
+	Store = "store" // Belay's own store
+	Env   = "env"   // a variable of the daemon
+	File  = "file"  // a file on the server, or one key of a dotenv file
+	Exec  = "exec"  // what a command prints
+	Kv    = "vault" // a field in Vault's KV engine, version 2
 )
 
 // MaxValue is the longest value in bytes: a chain of certificates with its key fits, and its masker stays small.
@@ -26,8 +30,8 @@ const MaxValue = 32 << 10
 type Ref struct {
 	Name     string // the variable that the roles get
 	Provider string
-	// Place is the name of a variable (env), or an absolute path with an optional #KEY (file), which may begin with
-	// $CREDENTIALS_DIRECTORY.
+	// Place is the name of a variable (env), an absolute path with an optional #KEY (file), which may begin with
+	// $CREDENTIALS_DIRECTORY, mount/path#field (vault), or a command (exec). The store needs none.
 	Place string
 }
 
@@ -44,11 +48,20 @@ type Versions interface {
 	Version(app, env, name, fingerprint string) (int, error)
 }
 
+// Seer notes when a version was first seen of a provider that numbers its values itself. Versions may be one, too.
+type Seer interface {
+	See(ctx context.Context, p domain.SecretPlace, version int, fingerprint string) error
+}
+
 // Resolver reads secrets for the daemon. Because the places are named by a commit and read with the daemon's rights, it
 // never hands out the daemon's own: files under Private, and variables that begin with BELAY_.
 type Resolver struct {
 	Sealer   *Sealer
 	Versions Versions
+	Safe     *Safe  // the store; nil: there is none
+	Vault    *Vault // nil: there is none
+	// Run runs the command of a secret as nobody that matters, and returns what it printed; nil: commands are not run.
+	Run func(ctx context.Context, app string, env domain.Environment, command string) (string, error)
 	// Private lists folders that no place may be in, whatever links lead there: the data folder at least.
 	Private []string
 	// Roots, when not empty, lists the only folders that files may be in.
@@ -65,55 +78,95 @@ type Finding struct {
 }
 
 // problem is one secret that could not be read.
-type problem struct{ name, message string }
+type problem struct {
+	Ref
+	message string
+	unset   bool // the store has no value
+}
 
 // Resolve reads every ref for one environment of app. All that are missing or unreadable are reported in one error of code
 // Refused, which names places and reasons but no value. Versions are only asked for when all were read.
 func (r *Resolver) Resolve(ctx context.Context, app string, env domain.Environment, refs []Ref) (Set, error) {
 	set := Set{Values: map[string]domain.Secret{}, Versions: map[string]int{}}
 	var bad []problem
+	own := map[string]bool{} // names whose provider numbers its values
 	for _, ref := range refs {
 		if err := ctx.Err(); err != nil {
 			return Set{}, fmt.Errorf("resolve secrets: %w", context.Cause(ctx))
 		}
-		value, err := r.read(env, ref)
-		if err == nil {
-			err = usable(value)
-		}
+		value, version, err := r.Read(ctx, app, env, ref)
 		if err != nil {
-			bad = append(bad, problem{ref.Name, err.Error()})
+			bad = append(bad, problem{ref, err.Error(), domain.CodeOf(err) == domain.NotFound})
 			continue
 		}
-		set.Values[ref.Name] = domain.NewSecret(value)
+		set.Values[ref.Name], set.Versions[ref.Name] = value, version
+		own[ref.Name] = version > 0
 	}
 	if len(bad) > 0 {
 		return Set{}, missing(app, env, bad)
 	}
-	for name, value := range set.Values {
-		place := Place{app, env, name}
-		n, err := r.Versions.Version(app, string(env), name, r.Sealer.Fingerprint(place, value))
-		if err != nil {
+	for _, ref := range refs {
+		if ref.Provider == Store {
+			continue
+		}
+		place := Place{app, env, ref.Name}
+		if err := r.number(ctx, place, &set, own[ref.Name]); err != nil {
 			return Set{}, fmt.Errorf("version of secret %s: %w", place, err)
 		}
-		set.Versions[name] = n
 	}
 	return set, nil
 }
 
-func (r *Resolver) read(env domain.Environment, ref Ref) (string, error) {
-	place := strings.ReplaceAll(ref.Place, "$BELAY_ENV", string(env))
-	switch ref.Provider {
-	case Env:
-		return r.readEnv(place)
-	case File:
-		return r.readFile(place)
-	default:
-		return "", fmt.Errorf("provider %q is not in force yet", ref.Provider)
+// number gives a value its version, or notes the one that it has.
+func (r *Resolver) number(ctx context.Context, place Place, set *Set, own bool) (err error) {
+	mark := r.Sealer.Fingerprint(place, set.Values[place.Name])
+	if !own {
+		set.Versions[place.Name], err = r.Versions.Version(place.App, string(place.Environment), place.Name, mark)
+		return err
 	}
+	if seer, ok := r.Versions.(Seer); ok {
+		at := domain.SecretPlace{App: place.App, Environment: place.Environment, Name: place.Name}
+		return seer.See(ctx, at, set.Versions[place.Name], mark)
+	}
+	return nil
+}
+
+// Read reads one ref for one environment. The version is 0 where the provider gives none.
+func (r *Resolver) Read(ctx context.Context, app string, env domain.Environment, ref Ref) (value domain.Secret, version int, err error) {
+	place := strings.ReplaceAll(ref.Place, "$BELAY_ENV", string(env))
+	var text string
+	switch ref.Provider {
+	case Store:
+		if r.Safe == nil {
+			return value, 0, errors.New("there is no store of secrets here")
+		}
+		return r.Safe.Current(ctx, domain.SecretPlace{App: app, Environment: env, Name: ref.Name})
+	case Env:
+		text, err = r.readEnv(place)
+	case File:
+		text, err = r.readFile(place)
+	case Exec:
+		if r.Run == nil {
+			return value, 0, errors.New("commands are not run here")
+		}
+		// The command gets the environment as a variable: its own text is not rewritten.
+		text, err = r.Run(ctx, app, env, ref.Place)
+	case Kv:
+		if r.Vault == nil {
+			return value, 0, errors.New("no vault is known here")
+		}
+		text, version, err = r.Vault.Read(ctx, place)
+	default:
+		err = fmt.Errorf("provider %q is unknown", ref.Provider)
+	}
+	if err == nil {
+		err = usable(text)
+	}
+	return domain.NewSecret(text), version, err
 }
 
 func (r *Resolver) readEnv(name string) (string, error) {
-	if strings.HasPrefix(name, "BELAY_") {
+	if strings.HasPrefix(name, "BELAY_") || strings.HasPrefix(name, "VAULT_") {
 		return "", fmt.Errorf("variable %s is the daemon's own", name)
 	}
 	value, ok := r.lookup(name)
@@ -144,17 +197,26 @@ func usable(value string) error {
 }
 
 func missing(app string, env domain.Environment, bad []problem) error {
-	slices.SortFunc(bad, func(a, b problem) int { return strings.Compare(a.name, b.name) })
+	slices.SortFunc(bad, func(a, b problem) int { return strings.Compare(a.Name, b.Name) })
 	lines := make([]string, len(bad))
+	hint := "set them where the daemon runs, readable by its user only, then ship again"
+	var unset []string
 	for i, p := range bad {
-		lines[i] = p.name + ": " + p.message
+		lines[i] = p.Name + ": " + p.message
+		if p.unset {
+			lines[i] = p.Name + ": not set"
+			unset = append(unset, domain.SecretPlace{App: app, Environment: env, Name: p.Name}.SetCommand())
+		}
+	}
+	if len(unset) > 0 {
+		hint = strings.Join(unset, "; ")
 	}
 	noun := "secrets"
 	if len(bad) == 1 {
 		noun = "secret"
 	}
 	return domain.Errorf(domain.Refused, "%d %s of %s cannot be read for %s: %s", len(bad), noun, app, env, strings.Join(lines, "; ")).
-		WithHint("set them where the daemon runs, readable by its user only, then ship again")
+		WithHint("%s", hint)
 }
 
 // SameValue finds the names whose value is the same in both environments: a leak of staging would be one of production.

@@ -126,7 +126,7 @@ func TestResolveReportsEverythingAtOnceAndNoValue(t *testing.T) {
 		"BROKEN":    {"file:" + broken + "#A", "line 2: not KEY=value"},
 		"UNCLOSED":  {"file:" + unclosed + "#A", "line 1: the quote is not closed"},
 		"NO_CREDS":  {"file:$CREDENTIALS_DIRECTORY/x", "without systemd credentials"},
-		"LATER":     {"vault:kv/a#b", `provider "vault" is not in force yet`},
+		"LATER":     {"vault:kv/a#b", `no vault is known here`},
 		"TWO_KINDS": {"env:NOT_THERE_$BELAY_ENV", "variable NOT_THERE_production"},
 	}
 	refs := []secrets.Ref{{Name: "FINE", Provider: secrets.Env, Place: "FINE"}}

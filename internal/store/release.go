@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"maps"
 	"slices"
 
@@ -117,22 +116,4 @@ func (s *Store) Releases(ctx context.Context, app string, env domain.Environment
 		}
 	}
 	return list, nil
-}
-
-// SecretVersion returns the version of a secret whose value has this fingerprint. A fingerprint that is not the newest one's
-// begins the next version, from 1, also when an earlier version had it.
-func (s *Store) SecretVersion(ctx context.Context, app string, env domain.Environment, name, fingerprint string) (version int, err error) {
-	err = s.write(ctx, "version of secret "+name, func(tx *sql.Tx) error {
-		var newest string
-		err := tx.QueryRowContext(ctx, `SELECT version, fingerprint FROM secret_versions
-			WHERE app = ? AND environment = ? AND name = ? ORDER BY version DESC LIMIT 1`, app, env, name).Scan(&version, &newest)
-		if err != nil && !errors.Is(err, sql.ErrNoRows) || err == nil && newest == fingerprint {
-			return err
-		}
-		version++
-		_, err = exec(ctx, tx, `INSERT INTO secret_versions (app, environment, name, version, fingerprint) VALUES (?, ?, ?, ?, ?)`,
-			app, env, name, version, fingerprint)
-		return err
-	})
-	return version, err
 }

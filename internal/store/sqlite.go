@@ -39,7 +39,7 @@ func Open(ctx context.Context, path string, sealer Sealer) (*Store, error) {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	s := &Store{path: path, sealer: sealer, subs: map[chan struct{}]struct{}{}}
-	if s.writer, err = connect(path, 1, "journal_mode(WAL)", "synchronous(FULL)"); err != nil {
+	if s.writer, err = connect(path, 1, "journal_mode(WAL)", "synchronous(FULL)", "secure_delete(1)"); err != nil {
 		return nil, err
 	}
 	if s.readers, err = connect(path, readers, "query_only(1)"); err != nil {
