@@ -28,24 +28,30 @@ type WindowSpan struct {
 // Zero reports whether there is no window: always open.
 func (w Window) Zero() bool { return w.Zone == nil }
 
-func (w Window) String() string { return w.text }
+// IsZero reports the same to encoders.
+func (w Window) IsZero() bool { return w.Zero() }
 
-// Open reports whether t lies in the window. Without a window it is always open.
+func (w Window) String() string {
+	if w.and != nil {
+		return w.text + " and " + w.and.String()
+	}
+	return w.text
+}
+
+// Open reports whether t lies in the window, by the clock on the wall. Without a window it is always open.
 func (w Window) Open(t time.Time) bool {
-	if w.Zero() {
-		return true
-	}
-	if w.and != nil && !w.and.Open(t) {
-		return false
-	}
-	t = t.In(w.Zone)
-	clock := time.Duration(t.Hour())*time.Hour + time.Duration(t.Minute())*time.Minute + time.Duration(t.Second())*time.Second
-	for _, span := range w.Spans {
-		if span.Days[t.Weekday()] && clock >= span.Start && clock < span.End {
-			return true
-		}
-	}
-	return false
+	open := true
+	w.all(func(one Window) {
+		local := t.In(one.Zone)
+		open = open && one.has(local.Weekday(), sinceMidnight(local))
+	})
+	return open
+}
+
+// sinceMidnight is the time of day that a clock on the wall shows.
+func sinceMidnight(t time.Time) time.Duration {
+	return time.Duration(t.Hour())*time.Hour + time.Duration(t.Minute())*time.Minute + time.Duration(t.Second())*time.Second +
+		time.Duration(t.Nanosecond())
 }
 
 var (

@@ -22,6 +22,7 @@ func Stricter(own, last *File) (effective *File, loosened []string) {
 	s.guard()
 	s.times()
 	s.gates()
+	s.notify()
 	for _, id := range slices.Sorted(maps.Keys(own.Parity)) {
 		if _, ok := last.Parity[id]; !ok {
 			s.say("parity.%s: a difference is newly accepted: %s", id, own.Parity[id])
@@ -250,13 +251,13 @@ func looserSteps(own, last []Step, soak time.Duration) bool {
 
 func (s *stricter) gates() {
 	own, last := s.own.Gates, s.last.Gates
-	if !last.Window.Zero() && own.Window.String() != last.Window.String() {
+	if !last.Window.Zero() && !own.Window.Within(last.Window) {
 		if own.Window.Zero() {
 			s.say("gates.window: it is removed, was %s", last.Window)
 			s.e.Gates.Window = last.Window
 		} else {
 			s.say("gates.window: %s, was %s: both hold", own.Window, last.Window)
-			s.e.Gates.Window.and = &last.Window
+			s.e.Gates.Window = own.Window.With(last.Window)
 		}
 	}
 	if last.Approvals == nil {
