@@ -25,19 +25,3 @@ func laterCommands() []*cobra.Command {
 	}
 	return commands
 }
-
-func testCommand(*session) *cobra.Command {
-	cmd := &cobra.Command{
-		Use: "test [REF]", Short: "Build and test a change before its merge (not in force yet)", Args: atMost(1),
-		Long: `test will run the stages build and test alone. It is not in force yet: ship runs the whole pyramid.
-
-Exit codes
-  2 not in force yet`,
-		RunE: func(*cobra.Command, []string) error {
-			return usage("test: not in force yet").WithHint("belay ship runs all levels before anything is deployed")
-		},
-	}
-	cmd.Flags().String("level", "", "only this `LEVEL`")
-	cmd.Flags().Bool("all", false, "all levels, also those the change does not touch")
-	return cmd
-}

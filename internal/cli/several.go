@@ -33,7 +33,7 @@ func (o shipOptions) several(ctx context.Context, s *session) ([]candidate, erro
 	}
 	commit, err := source.Ref(ctx, s.dir, o.ref)
 	if err != nil {
-		return nil, nothingShipped(err)
+		return nil, o.nothing(err)
 	}
 	folders, err := source.Folders(ctx, root, commit.SHA, config.FileName)
 	if err != nil {
@@ -53,7 +53,7 @@ func (o shipOptions) several(ctx context.Context, s *session) ([]candidate, erro
 			return nil, err
 		}
 		if other, taken := names[sub.App]; taken {
-			return nil, usage("nothing shipped: %s and %s both name the app %s", filepath.Join(other, config.FileName),
+			return nil, usage("%s: %s and %s both name the app %s", o.prefix(), filepath.Join(other, config.FileName),
 				filepath.Join(f, config.FileName), sub.App).WithHint("each app has a name of its own")
 		}
 		names[sub.App] = f
@@ -110,10 +110,18 @@ func (o shipOptions) unchanged(ctx context.Context, c *client.Client, one candid
 	case domain.FailedState, domain.ExpiredState, domain.SupersededState:
 		return 0
 	}
-	git := filepath.Join(one.root, ".git")
-	changed, err := source.Changed(ctx, git, newest.Commit, one.sub.Commit)
-	if err != nil { // the commit is of a history that is not here
+	if one.touchedSince(ctx, newest.Commit) {
 		return 0
+	}
+	return newest.Number
+}
+
+// touchedSince reports whether what the app is made of differs from what it was at a commit.
+func (one candidate) touchedSince(ctx context.Context, commit string) bool {
+	git := filepath.Join(one.root, ".git")
+	changed, err := source.Changed(ctx, git, commit, one.sub.Commit)
+	if err != nil { // the commit is of a history that is not here
+		return true
 	}
 	name := path.Join(one.sub.Folder, config.FileName)
 	inputs := []config.Path{"."}
@@ -124,10 +132,10 @@ func (o shipOptions) unchanged(ctx context.Context, c *client.Client, one candid
 	}
 	for _, c := range changed {
 		if c == name || slices.ContainsFunc(inputs, func(in config.Path) bool { return below(c, path.Join(one.sub.Folder, string(in))) }) {
-			return 0
+			return true
 		}
 	}
-	return newest.Number
+	return false
 }
 
 // below reports whether a path is a folder or in it. The folder may be a pattern.

@@ -26,6 +26,8 @@ type shipOptions struct {
 	urgent string
 	// hurried says that --urgent was given.
 	hurried bool
+	// tests says that nothing is delivered: the commit is tested before its merge.
+	tests bool
 }
 
 // stages in their order, as --until takes them.
@@ -154,15 +156,15 @@ func (o shipOptions) prepare(ctx context.Context, s *session) (client.Submission
 	}
 	_, folder, err := place(ctx, p.dir)
 	if err != nil {
-		return none, "", nothingShipped(err)
+		return none, "", o.nothing(err)
 	}
 	commit, err := source.Ref(ctx, p.dir, o.ref)
 	if err != nil {
-		return none, "", nothingShipped(err)
+		return none, "", o.nothing(err)
 	}
 	head, err := source.Resolve(ctx, p.dir, "HEAD")
 	if err != nil {
-		return none, "", nothingShipped(err)
+		return none, "", o.nothing(err)
 	}
 	if head.SHA == commit.SHA { // the folder is the commit; of any other the server reads the file
 		_, findings, err := config.Load(p.dir, serverBounds)
@@ -171,22 +173,37 @@ func (o shipOptions) prepare(ctx context.Context, s *session) (client.Submission
 		}
 		if config.Failed(findings, false) {
 			err := s.wrongFile(folder, findings)
-			s.note("nothing shipped: %s is wrong", filepath.Join(folder, config.FileName))
+			s.note("%s: %s is wrong", o.prefix(), filepath.Join(folder, config.FileName))
 			return none, "", err
 		}
 	}
 	if s.app != "" && s.app != p.app {
-		return none, "", usage("nothing shipped: this folder is %s, not %s", p.app, s.app)
+		return none, "", usage("%s: this folder is %s, not %s", o.prefix(), p.app, s.app)
 	}
 	return client.Submission{App: p.app, Commit: commit.SHA, Folder: folder, Key: rand.Text(),
 		From: strings.TrimSuffix(o.from, "/"), Urgent: strings.TrimSpace(o.urgent)}, p.dir, nil
 }
 
-func nothingShipped(err error) error {
-	if strings.HasPrefix(err.Error(), "nothing shipped") {
-		return err
+func nothingShipped(err error) error { return shipOptions{}.nothing(err) }
+
+// prefix begins a message about a commit that was not handed over.
+func (o shipOptions) prefix() string {
+	if o.tests {
+		return "nothing tested"
 	}
-	return fmt.Errorf("nothing shipped: %w", err)
+	return "nothing shipped"
+}
+
+// nothing says that the commit was not handed over, and why.
+func (o shipOptions) nothing(err error) error {
+	said, found := strings.CutPrefix(err.Error(), shipOptions{}.prefix()+": ")
+	switch {
+	case strings.HasPrefix(err.Error(), o.prefix()):
+		return err
+	case found:
+		return &domain.Error{Code: domain.CodeOf(err), Message: o.prefix() + ": " + said, Hint: domain.HintOf(err), Cause: err}
+	}
+	return fmt.Errorf("%s: %w", o.prefix(), err)
 }
 
 // handOverTries bounds how often a lost answer is asked for again, with the same key: the server answers with the delivery

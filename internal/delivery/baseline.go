@@ -49,7 +49,7 @@ func (s *Service) building(ctx context.Context, from, to time.Time) ([]domain.Pe
 	if err != nil {
 		return nil, err
 	}
-	var busy []domain.Period
+	busy := s.trials.during(from, to)
 	for _, app := range apps {
 		list, err := s.ports.Store.Deliveries(ctx, app, buildingDepth)
 		if err != nil {

@@ -116,6 +116,17 @@ type Secrets interface {
 	Resolve(ctx context.Context, app string, f *config.File, env domain.Environment) (map[string]domain.Secret, map[string]int, error)
 }
 
+// SecretFindings is what some Secrets can say beside the values: the same value in both environments, one that is old.
+type SecretFindings interface {
+	Findings(ctx context.Context, app string, f *config.File) ([]string, error)
+}
+
+// Notifications is who is told what happens.
+type Notifications interface {
+	// OnCall says whether the people on call would hear of a breach, or what is missing for that.
+	OnCall(ctx context.Context, app string, f *config.File) (ok bool, detail string, err error)
+}
+
 // CheckJob says what is verified.
 type CheckJob struct {
 	File    *config.File

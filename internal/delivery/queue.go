@@ -3,7 +3,9 @@ package delivery
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -14,7 +16,7 @@ import (
 const queueWait = 24 * time.Hour
 
 // queue lets one delivery at a time into each place of its kind: an app's environment, or the machine's build place. Its
-// order is that of arrival, but an urgent one goes before those that are not. Where newest is set, an older one that waits
+// order is that of arrival, but an urgent one goes before those that are not, and all go before test runs. Where newest is set, an older one that waits
 // gives way to a newer one of its app; an urgent one gives way only to an urgent one.
 type queue struct {
 	newest bool
@@ -114,15 +116,35 @@ func (q *queue) join(r *run, wait bool) (*waiter, *run) {
 
 // turn is the place in the line of one that joins it.
 func (p *place) turn(r *run) int {
-	if r.d.Urgent == "" {
-		return len(p.waiting)
-	}
 	for i, w := range p.waiting {
-		if w.run.d.Urgent == "" {
+		if w.run.rank() < r.rank() {
 			return i
 		}
 	}
 	return len(p.waiting)
+}
+
+// rank says who goes first: an urgent delivery, then any other, then what is tested before its merge.
+func (r *run) rank() int {
+	switch {
+	case r.d.Urgent != "":
+		return 2
+	case r.isTrial():
+		return 0
+	default:
+		return 1
+	}
+}
+
+// isTrial reports whether the run is no delivery but a test before a merge.
+func (r *run) isTrial() bool { return strings.HasPrefix(r.d.ID, testPrefix) }
+
+// name says what holds a place of the machine.
+func (r *run) name() string {
+	if r.isTrial() {
+		return "a test run of " + r.d.App
+	}
+	return fmt.Sprintf("#%d of %s", r.d.Number, r.d.App)
 }
 
 // giveWay ends the wait of each run that is older than one that waits or holds the place.

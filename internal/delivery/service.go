@@ -30,7 +30,9 @@ type Ports struct {
 	Synthetic    Synthetic
 	Jobs         Jobs
 	Takeover     Takeover
-	Health       func(context.Context) (Health, error)
+	// Notifications tells people; nil: nobody is told.
+	Notifications Notifications
+	Health        func(context.Context) (Health, error)
 }
 
 // Options are the settings of the service.
@@ -46,6 +48,7 @@ type Service struct {
 	options      Options
 	engine       *rollout.Engine
 	builds       *queue
+	trials       trials
 	environments map[domain.Environment]*queue
 
 	life context.Context // of the process: deliveries outlive the request that began them
