@@ -116,7 +116,9 @@ func (r *run) sweep(ctx context.Context) (shut *domain.Gate, err error) {
 		}
 	}
 	if !reflect.DeepEqual(before, list) {
-		r.update(ctx, func(d *domain.Delivery) { d.Gates, d.Checklist = list, r.checklist(d) })
+		r.update(ctx, func(d *domain.Delivery) { d.Gates = list })
+		items := r.checklist(ctx)
+		r.update(ctx, func(d *domain.Delivery) { d.Checklist = items })
 	}
 	for _, now := range list {
 		if now.State != gateWaiting && !slices.ContainsFunc(before, func(g domain.Gate) bool { return g.Name == now.Name && g.State == now.State }) {

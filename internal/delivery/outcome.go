@@ -249,27 +249,6 @@ func (r *run) since(roll *rollout.Rollout) time.Duration {
 	return roll.Record.Ended.Sub(*roll.Record.Shifted)
 }
 
-// checklist is computed from facts, not ticked by hand.
-func (r *run) checklist(d *domain.Delivery) []domain.CheckItem {
-	stage := func(i int) bool { return d.Stages[i].State == domain.DoneState }
-	probes := true
-	for _, role := range r.file.Roles {
-		probes = probes && (role.Probe != nil || role.Static != "")
-	}
-	return []domain.CheckItem{
-		{Item: "tests passed", OK: stage(1), Detail: d.Stages[1].Summary},
-		{Item: "artifact immutable, tagged and signed", OK: d.Digest != "", Detail: d.Digest},
-		{Item: "staging exists and was verified", OK: stage(3), Detail: d.Stages[3].Summary},
-		{Item: "strategy chosen", OK: true, Detail: r.settings.Rollout.String()},
-		{Item: "health probe answers", OK: probes},
-		{Item: "automated checks exist", OK: len(r.file.Verify.Checks) > 0, Detail: plural(len(r.file.Verify.Checks), "check") + " beside the built-in ones"},
-		{Item: "rollback triggers set", OK: true, Detail: fmt.Sprintf("errors > %s for %s, latency > %g times, %d failed probes",
-			rate(r.settings.Guard.ErrorRate), domain.Span(r.settings.Guard.ErrorFor), r.settings.Guard.Latency, r.settings.Guard.FailedProbes)},
-		{Item: "rollback rehearsed", OK: d.Rehearsal != nil, Detail: rehearsalText(d.Rehearsal)},
-		{Item: "on-call notified", OK: false, Detail: "not in force yet"},
-	}
-}
-
 // rate prints a fraction as people write it: 0.09 %.
 func rate(f float64) string {
 	return strings.TrimSuffix(strings.TrimRight(fmt.Sprintf("%.2f", f*100), "0"), ".") + " %"

@@ -121,12 +121,6 @@ type SecretFindings interface {
 	Findings(ctx context.Context, app string, f *config.File) ([]string, error)
 }
 
-// Notifications is who is told what happens.
-type Notifications interface {
-	// OnCall says whether the people on call would hear of a breach, or what is missing for that.
-	OnCall(ctx context.Context, app string, f *config.File) (ok bool, detail string, err error)
-}
-
 // CheckJob says what is verified.
 type CheckJob struct {
 	File    *config.File
