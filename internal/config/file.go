@@ -34,12 +34,12 @@ type File struct {
 	Roles      map[string]*Role     `key:"roles" need:"yes" names:"name" doc:"the app's processes; names are free"`
 	Metrics    map[string]*Metric   `key:"metrics" names:"metric" doc:"numbers of the app: drawn, judged and usable in checks"`
 	Verify     Verify               `key:"verify" doc:"what must hold right after a shift"`
-	Gates      Gates                `key:"gates" later:"yes" doc:"conditions before Deploy production"`
-	Parity     map[string]Reason    `key:"parity" names:"any" later:"yes" doc:"differences between the environments that are accepted on purpose"`
+	Gates      Gates                `key:"gates" doc:"conditions before Deploy production"`
+	Parity     map[string]Reason    `key:"parity" names:"any" doc:"differences between the environments that are accepted on purpose, each with its reason; ids come from belay plan" refuse:"an id that does not differ (warning)"`
 	Rollout    Rollout              `key:"rollout" doc:"how next replaces stable, in both environments alike"`
 	Guard      Guard                `key:"guard" doc:"what rolls back by itself"`
 	Monitor    Monitor              `key:"monitor" doc:"the time under watch after the last shift"`
-	Notify     map[string][]Event   `key:"notify" names:"name" later:"yes" doc:"who is told about what; the URL is a secret of the server" refuse:"a URL in the file"`
+	Notify     map[string][]Event   `key:"notify" names:"name" doc:"who is told about what; the URL is a secret of the server" refuse:"a URL in the file"`
 
 	places
 }
@@ -61,7 +61,7 @@ type Build struct {
 	Target     Text            `key:"target" later:"yes" doc:"stage of the Dockerfile" refuse:"without dockerfile"`
 	Args       map[string]Text `key:"args" names:"NAME" later:"yes" doc:"arguments of the Dockerfile" refuse:"columns: one image for both"`
 	Image      Repository      `key:"image" later:"yes" doc:"built elsewhere; taken by the commit's full SHA as tag, then by digest" refuse:"a tag"`
-	Secrets    []Var           `key:"secrets" later:"yes" doc:"for private packages; never given to roles" refuse:"also under secrets"`
+	Secrets    []Var           `key:"secrets" doc:"for private packages; never given to roles" refuse:"also under secrets"`
 	Cache      []Path          `key:"cache" doc:"folders kept between builds, never packed" refuse:"also in files"`
 	Timeout    Duration        `key:"timeout" doc:"of the whole build"`
 }
@@ -88,11 +88,11 @@ type Level struct {
 
 // Secrets names secrets by provider.
 type Secrets struct {
-	Store []Var                   `key:"store" later:"yes" doc:"Belay's own encrypted store" refuse:"also under env or another provider"`
-	Vault map[string]ProviderPath `key:"vault" names:"NAME" later:"yes" doc:"Vault or OpenBao, KV version 2" refuse:"no #field; no $BELAY_ENV in it"`
+	Store []Var                   `key:"store" doc:"Belay's own encrypted store" refuse:"also under env or another provider"`
+	Vault map[string]ProviderPath `key:"vault" names:"NAME" doc:"Vault or OpenBao, KV version 2" refuse:"no #field; no $BELAY_ENV in it"`
 	File  map[string]ServerFile   `key:"file" names:"NAME" doc:"a file on the server, or one KEY of a dotenv file" refuse:"relative; readable by others"`
 	Env   map[string]DaemonVar    `key:"env" names:"NAME" doc:"a variable of the daemon" refuse:"no $BELAY_ENV in it"`
-	Exec  map[string]Command      `key:"exec" names:"NAME" later:"yes" doc:"a command whose output is the value"`
+	Exec  map[string]Command      `key:"exec" names:"NAME" doc:"a command whose output is the value"`
 }
 
 // Migrations says how the schema is changed.
@@ -185,7 +185,7 @@ type CheckSpec struct {
 
 // Gates are conditions before Deploy production.
 type Gates struct {
-	Approvals *Approvals `key:"approvals" doc:"people who must agree"`
+	Approvals *Approvals `key:"approvals" later:"yes" doc:"people who must agree"`
 	Window    Window     `key:"window" doc:"when traffic may shift up in production; a rollback never asks" refuse:"no zone; unknown zone; an empty span"`
 }
 

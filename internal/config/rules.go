@@ -28,6 +28,7 @@ func (f *File) rules() {
 	f.rulesGates()
 	f.rulesRollout()
 	f.rulesGuard()
+	f.rulesParity()
 }
 
 func (f *File) fail(id, path, hint, format string, args ...any) {
