@@ -37,6 +37,7 @@ type Options struct {
 	HTTPS   string // address of the TLS traffic listener, "" for none
 	Listen  string // address of the API over TCP, "" for none
 	Certs   string // folder of certificate files, "" for none
+	Trust   string // networks whose forwarding headers the proxy believes, separated by commas
 	Demo    bool   // times below the usual bounds are accepted
 	Version string
 	Out     io.Writer // lines for people
@@ -259,7 +260,7 @@ func (s *Server) openProxy(ctx context.Context) error {
 func (s *Server) proxyConfig() proxy.Config {
 	return proxy.Config{
 		Socket: s.path("run", "proxy.sock"), Table: s.path("proxy", "table.json"), HTTP: addresses(s.o.HTTP), HTTPS: addresses(s.o.HTTPS),
-		Certs: s.o.Certs, Log: s.path("proxy", "log"),
+		Certs: s.o.Certs, Log: s.path("proxy", "log"), Trusted: addresses(s.o.Trust),
 	}
 }
 

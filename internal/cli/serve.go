@@ -2,7 +2,9 @@ package cli
 
 import (
 	"io"
+	"net/netip"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -14,6 +16,7 @@ type ServeOptions struct {
 	HTTPS  string // address of the TLS traffic listener, "" for none
 	Listen string // address of the API over TCP, "" for none; the socket is always there
 	Certs  string // folder of certificate files, "" for none
+	Trust  string // networks whose forwarding headers the proxy believes, separated by commas
 	Demo   bool   // times below the usual bounds are accepted
 	// Version of the program.
 	Version string
@@ -33,6 +36,11 @@ Exit codes
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if s.commands.Serve == nil {
 				return later("serve")
+			}
+			for _, network := range strings.FieldsFunc(o.Trust, func(r rune) bool { return r == ',' }) {
+				if _, err := netip.ParsePrefix(network); err != nil {
+					return usage("--trust %s: not a network", network).WithHint("127.0.0.1/32, or 10.0.0.0/8,192.168.0.0/16")
+				}
 			}
 			if o.HTTPS != "" && o.Certs == "" {
 				return usage("--https %s: no certificates", o.HTTPS).WithHint("--certs names a folder of them")
@@ -57,6 +65,7 @@ Exit codes
 	flags.StringVar(&o.HTTPS, "https", "", "`ADDRESS` for TLS traffic to the apps, such as :443; needs --certs")
 	flags.StringVar(&o.Listen, "listen", "127.0.0.1:7070", "`ADDRESS` of the API over TCP, always with a token")
 	flags.StringVar(&o.Certs, "certs", "", "`FOLDER` with certificate files; TLS then listens at --https, else at 127.0.0.1:8443")
+	flags.StringVar(&o.Trust, "trust", "", "`NETWORKS` whose X-Forwarded-* and Forwarded headers are believed, such as 127.0.0.1/32 behind nginx")
 	flags.BoolVar(&o.Demo, "demo", false, "accept times below their usual bounds, for trying things out")
 	return cmd
 }
