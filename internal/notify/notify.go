@@ -239,7 +239,7 @@ func (n *Notifier) unset(app, channel string, err error) error {
 		return err
 	}
 	return domain.Errorf(domain.NotFound, "channel %s of %s: no URL is set", channel, app).
-		WithHint("belay secret set %s --app %s", Secret(channel), app)
+		WithHint("belay secret set %s", Secret(channel))
 }
 
 // record is the record of a channel with what happened now.
@@ -263,25 +263,22 @@ func (n *Notifier) record(ctx context.Context, at place, url domain.Secret, fail
 	return record, nil
 }
 
-// OnCall reports whether on-call people hear of a delivery (0: of the app as it is now), and what is missing otherwise.
-func (n *Notifier) OnCall(ctx context.Context, app string, delivery int) (ok bool, detail string) {
-	listening, err := n.Deliveries.Listening(ctx, app, delivery)
-	if err != nil {
-		return false, "not known: " + err.Error()
+// OnCall reports whether on-call people hear of an app whose file names their channel or does not, and what is missing
+// otherwise.
+func (n *Notifier) OnCall(ctx context.Context, app string, named bool) (ok bool, detail string, err error) {
+	if !named {
+		return false, "belay.yaml names no channel oncall: notify: { oncall: [failed, rolled_back, held, waiting] }", nil
 	}
-	if _, named := listening[OnCall]; !named {
-		return false, "belay.yaml names no channel oncall: notify: { oncall: [failed, rolled_back, held, waiting] }"
-	}
-	s, err := n.status(ctx, app, OnCall, listening[OnCall])
+	s, err := n.status(ctx, app, OnCall, nil)
 	switch {
 	case err != nil:
-		return false, "not known: " + err.Error()
+		return false, "", err
 	case !s.Set:
-		return false, "the channel oncall has no URL: belay secret set " + Secret(OnCall) + " --app " + app
+		return false, "the channel oncall has no URL: belay secret set " + Secret(OnCall), nil
 	case s.OK == nil && s.Failed == nil, s.Changed:
-		return false, fmt.Sprintf("nothing was sent to this URL of oncall yet: belay notify test oncall --app %s", app)
+		return false, fmt.Sprintf("nothing was sent to this URL of oncall yet: belay notify test oncall --app %s", app), nil
 	case s.OK == nil || s.Failed != nil && s.Failed.After(*s.OK):
-		return false, "the last message to oncall failed: " + s.Why
+		return false, "the last message to oncall failed: " + s.Why, nil
 	}
-	return true, fmt.Sprintf("oncall (%s), last reached %s", s.Kind, s.OK.UTC().Format("2 Jan 15:04 UTC"))
+	return true, fmt.Sprintf("oncall (%s), last reached %s", s.Kind, s.OK.UTC().Format("2 Jan 15:04 UTC")), nil
 }

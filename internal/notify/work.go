@@ -40,7 +40,7 @@ func (n *Notifier) attempt(ctx context.Context, at place, m domain.Notice) (ok b
 	}
 	url, failure := n.Channels.Channel(ctx, at.app, at.channel)
 	if domain.CodeOf(failure) == domain.NotFound && failure != nil {
-		return true, n.giveUp(ctx, m, "no URL is set: belay secret set "+Secret(at.channel)+" --app "+at.app, nil)
+		return true, n.giveUp(ctx, m, "no URL is set: belay secret set "+Secret(at.channel), nil)
 	}
 	if failure == nil {
 		m.Attempts++
