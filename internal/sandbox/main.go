@@ -38,6 +38,9 @@ func Main(args []string) int {
 	if slices.Contains(args, "--probe") {
 		return 0
 	}
+	if req.Spec.Watch {
+		surrender()
+	}
 	if req.ownPIDs() {
 		// The init is executed anew, so that none of its threads keeps a right that the app could take over.
 		return complain(unix.Exec("/proc/self/exe", []string{"belay", "sandbox", "--init"}, os.Environ()))

@@ -33,6 +33,8 @@ type Spec struct {
 	// where no control group limits memory.
 	Memory  int64    `json:"memory,omitempty"`
 	Rlimits []Rlimit `json:"rlimits,omitempty"`
+	// Watch lets the daemon see where the command connects to; see Sandbox.Watched.
+	Watch bool `json:"watch,omitempty"`
 	// AllowNewPrivs keeps setuid programs working. They do not unless it is set.
 	AllowNewPrivs bool `json:"allow_new_privs,omitempty"`
 }

@@ -23,6 +23,14 @@ type Cmd struct {
 	Stderr  io.Writer
 	Purpose string        // what it is for: build, lint, unit, integration, e2e
 	Timeout time.Duration // 0: no limit of its own
+	Reach   *Reach        // when set, a Runner that can fills in where the command connected to
+}
+
+// Reach is where a command, and all that it started, connected to.
+type Reach struct {
+	Own     []string // KEY=value: what these variables name belongs to the command alone, as its services do
+	Known   bool     // every connection was seen; false where the machine does not allow it
+	Outside []string // "93.184.216.34:443": what is neither the command's own nor made by it; at most 20
 }
 
 // Runner runs one command to its end. A command that ended with another code than 0 is an *ExitError, one that outlived
