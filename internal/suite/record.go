@@ -39,11 +39,16 @@ type Run struct {
 	Delivery int    `json:"delivery,omitempty"`
 	Result   Result `json:"result"`
 	Cases    []Case `json:"cases,omitempty"`
+	// Once says why nobody may use its result again: it reached a network. Empty: its inputs are all that it depends on.
+	Once string `json:"once,omitempty"`
+	// Parts are the hashes of which Inputs is one: they say what differs from an earlier run.
+	Parts map[string]string `json:"parts,omitempty"`
 }
 
 // Memory remembers runs, green and red. What Save took is durable.
 type Memory interface {
-	// Green returns the newest green run of a level with these inputs; nil when there is none.
+	// Green returns the newest green run of a level with these inputs whose result may be used again; nil when there is
+	// none.
 	Green(ctx context.Context, app, level, inputs string) (*Run, error)
 	// Same lists the runs of a level with these inputs, newest first.
 	Same(ctx context.Context, app, level, inputs string) ([]Run, error)

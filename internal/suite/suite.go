@@ -32,18 +32,33 @@ type Level struct {
 	Services []string `json:"services,omitempty"`
 	// Shards is in how many parallel parts it runs; 0 and 1 are one.
 	Shards int `json:"shards,omitempty"`
-	// Inputs are globs of the files that its result depends on; none: everything of the commit.
-	Inputs  []string      `json:"inputs,omitempty"`
+	// Inputs are files, folders and globs below Dir (or beside it: ../lib) that its result depends on; none: everything of
+	// the commit.
+	Inputs []string `json:"inputs,omitempty"`
+	// Vouched says that Inputs were chosen for this level: its result is used again although it reaches a network.
+	Vouched bool          `json:"vouched,omitempty"`
 	Env     []string      `json:"env,omitempty"` // KEY=value, added to the suite's
 	Timeout time.Duration `json:"timeout"`
 }
 
 // Request is what Run needs.
 type Request struct {
-	Dir    string   // the app's folder in the checkout
-	Env    []string // the whole environment, KEY=value, of every level
-	Levels []Level  // in the order to run them
-	Log    io.Writer
+	App      string
+	Commit   string   // full SHA
+	Delivery int      // 0: a run before a merge
+	Top      string   // of the checkout; "": Dir
+	Dir      string   // the app's folder in the checkout
+	Env      []string // the whole environment, KEY=value, of every level
+	Levels   []Level  // in the order to run them
+	Log      io.Writer
+	// Files returns the hash of the files that the levels see, narrowed to inputs where there are any; ErrUnprepared when
+	// that is not known before Prepare. Nil: no result is used again.
+	Files func(ctx context.Context, inputs []string) (string, error)
+	// Prepare makes Dir hold what the levels need. It is called before the first level that really runs, and not at all
+	// when every result is known. Nil: Dir is ready.
+	Prepare func(ctx context.Context) error
+	// Fixed is what else results depend on, by name: how commands are confined, which artifact a level starts.
+	Fixed map[string]string
 }
 
 // State is how a level ended.
@@ -80,6 +95,11 @@ type Result struct {
 	Services []string `json:"services,omitempty"`
 	// Trend compares its time and its count with the runs before; "" when there is nothing to compare with.
 	Trend string `json:"trend,omitempty"`
+	// Cached counts the tests whose results are those of an earlier run, CachedFrom is its delivery: "#141", or "a run
+	// before the merge". Known is set when the level did not run at all.
+	Cached     int    `json:"cached,omitempty"`
+	CachedFrom string `json:"cached_from,omitempty"`
+	Known      bool   `json:"-"`
 }
 
 // Pyramid is what a suite came to.
@@ -116,23 +136,30 @@ type Suite struct {
 	Starter Starter // needed only by levels with Start
 	// Services is needed only by levels that have some.
 	Services Services
+	Memory   Memory // nil: nothing is remembered
+	World    *World // what the machine gives; nil: no result is used again
 }
 
 // stopWithin is how long started roles have to stop.
 const stopWithin = 60 * time.Second
 
 // Run runs the levels in order until one is red; done is called after each, when it is not nil. A red level is no error:
-// an error means that the suite was cancelled.
+// an error means that the suite was cancelled, or that Dir could not be prepared.
 func (s *Suite) Run(ctx context.Context, req Request, done func(Result)) (Pyramid, error) {
 	var p Pyramid
 	red := false
-	for _, level := range req.Levels {
+	req.Log = logOf(req)
+	prepare := once(req.Prepare)
+	for i, level := range req.Levels {
 		r := Result{Level: level.Name, State: NotRun, Reason: "an earlier level failed"}
 		switch {
 		case level.None != "":
 			r.State, r.Reason = Gap, level.None
 		case !red:
-			r = s.level(ctx, req, level)
+			var err error
+			if r, err = s.remembered(ctx, req, i, prepare); err != nil {
+				return p, err
+			}
 		}
 		if err := context.Cause(ctx); err != nil {
 			return p, err
@@ -147,26 +174,31 @@ func (s *Suite) Run(ctx context.Context, req Request, done func(Result)) (Pyrami
 	return p, nil
 }
 
+func logOf(req Request) io.Writer {
+	if req.Log == nil {
+		return io.Discard
+	}
+	return &locked{w: req.Log}
+}
+
 // level runs one level and judges it.
 func (s *Suite) level(ctx context.Context, req Request, level Level) (r Result) {
 	began := time.Now()
 	r = Result{Level: level.Name, State: Failed}
 	defer func() { r.Took = time.Since(began) }()
 	env := append(append(slices.Clone(req.Env), "BELAY_LEVEL="+level.Name), level.Env...)
-	if len(level.Start) > 0 {
-		url, stop, err := s.start(ctx, level)
-		if err != nil {
-			r.Reason = fmt.Sprintf("its roles did not start: %s", err)
-			return r
-		}
-		defer func() {
-			if err := stop(); err != nil {
-				r.Warnings = append(r.Warnings, fmt.Sprintf("a role did not stop cleanly: %s", err))
-			}
-		}()
-		env = append(env, "BELAY_URL="+url)
+	if level.Shards > 1 {
+		return s.parts(ctx, req, level, env)
 	}
-	return s.command(ctx, req, level, env)
+	env, versions, leave, err := s.surround(ctx, level, env, 0)
+	if err != nil {
+		r.Reason = because(err)
+		return r
+	}
+	defer func() { r.Warnings = append(r.Warnings, leave()...) }()
+	r = s.command(ctx, req, level, env)
+	r.Services = versions
+	return r
 }
 
 func (s *Suite) start(ctx context.Context, level Level) (string, func() error, error) {
