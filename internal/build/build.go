@@ -3,19 +3,16 @@
 package build
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"path"
-	"sync"
 	"time"
 
 	"github.com/belay-cd/belay/internal/build/command"
-	"github.com/belay-cd/belay/internal/domain"
 	"github.com/belay-cd/belay/internal/registry"
 )
 
@@ -26,6 +23,7 @@ type Request struct {
 	Tree      string    // SHA of the commit's tree
 	Time      time.Time // of the commit: the time of every file in the image
 	Dir       string    // the app's folder in the checkout: where it is built and where its instances will see it
+	Root      string    // where that folder lies for this process; "" is Dir
 	Tracked   []string  // the commit's files below Dir, relative to it
 	Lint      []string  // commands that must change no tracked file
 	Run       string    // "": nothing to compile
@@ -68,7 +66,9 @@ type Command struct {
 	Purpose string        `json:"purpose"` // lint or build
 	Run     string        `json:"run"`
 	Took    time.Duration `json:"took"`
+	Exit    int           `json:"exit"`             // its exit code; -1 when it was ended, or could not start
 	Failed  string        `json:"failed,omitempty"` // why; "" when it succeeded
+	First   string        `json:"first,omitempty"`  // the first line that it said, when it failed
 }
 
 // Records remembers artifacts by the hash of their inputs. Save of a key replaces what was there.
@@ -79,7 +79,11 @@ type Records interface {
 
 // Builder builds. One build at a time may use a Dir.
 type Builder struct {
-	Runner  command.Runner
+	Runner command.Runner
+	// Linter returns what runs linters in a checkout of their own that none of them can change. It is asked once, before
+	// anything runs, and only when something is linted. Nil, or a nil runner: they share the checkout with run, and what they
+	// change of it is found afterwards.
+	Linter  func(ctx context.Context) (command.Runner, error)
 	Store   *registry.Store
 	Records Records // nil: nothing is reused
 }
@@ -98,6 +102,9 @@ func (r Request) Key() string {
 	h := sha256.Sum256(body)
 	return hex.EncodeToString(h[:])
 }
+
+// root is where the files are read.
+func (r Request) root() string { return cmp.Or(r.Root, r.Dir) }
 
 // Build runs the commands, packs the files and stores the image, tagged with the commit; or finds that it did so before.
 // A failing command is a domain.Failed error; Result then still has the commands.
@@ -142,7 +149,7 @@ func (b *Builder) Prepare(ctx context.Context, r Request) ([]Command, error) {
 		log.w = io.Discard
 	}
 	var result Result
-	err := b.parallel(ctx, r, &result, log)
+	err := b.parallel(ctx, r, b.Runner, &result, log)
 	return result.Commands, err
 }
 
@@ -161,106 +168,4 @@ func (b *Builder) reuse(ctx context.Context, r Request, key string, log *lines) 
 	}
 	log.say("build", fmt.Sprintf("reused: delivery #%d built %s of the same inputs", a.Delivery, a.Digest))
 	return a, true
-}
-
-// commands runs lint beside run; the first failure ends the others.
-func (b *Builder) commands(ctx context.Context, r Request, result *Result, log *lines) error {
-	var before snapshot
-	var err error
-	if len(r.Lint) > 0 {
-		if before, err = snap(r.Dir, r.Tracked); err != nil {
-			return err
-		}
-	}
-	if err := b.parallel(ctx, r, result, log); err != nil {
-		return err
-	}
-	if len(r.Lint) == 0 {
-		return nil
-	}
-	after, err := snap(r.Dir, r.Tracked)
-	if err != nil {
-		return err
-	}
-	if changed := before.differs(after); len(changed) > 0 {
-		return domain.Errorf(domain.Failed, "lint must change no file, but %s changed: %s", files(len(changed)), some(changed)).
-			WithHint("use the check form: gofmt -l, prettier --check; what build.run writes does not belong in the commit")
-	}
-	return nil
-}
-
-func (b *Builder) parallel(ctx context.Context, r Request, result *Result, log *lines) error {
-	jobs := make([]Command, 0, len(r.Lint)+1)
-	if r.Run != "" {
-		jobs = append(jobs, Command{Purpose: "build", Run: r.Run})
-	}
-	for _, lint := range r.Lint {
-		jobs = append(jobs, Command{Purpose: "lint", Run: lint})
-	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	var failed error
-	for i := range jobs {
-		wg.Go(func() {
-			began := time.Now()
-			err := b.one(ctx, r, jobs[i], log)
-			jobs[i].Took = time.Since(began)
-			if err == nil {
-				return
-			}
-			jobs[i].Failed = err.Error()
-			mu.Lock()
-			defer mu.Unlock()
-			if failed == nil {
-				failed = err
-				cancel(errors.New("another command of the build failed"))
-			}
-		})
-	}
-	wg.Wait()
-	result.Commands = jobs
-	return failed
-}
-
-// one runs one command. The command's own words are in the log; the error says which it was and how it ended.
-func (b *Builder) one(ctx context.Context, r Request, c Command, log *lines) error {
-	argv, err := command.Script(c.Run, r.Env)
-	if err != nil {
-		return domain.Errorf(domain.Invalid, "%s: %w", c.Purpose, err)
-	}
-	out, said := log.stream(c.Purpose), &counter{}
-	err = b.Runner.Run(ctx, command.Cmd{
-		Dir: r.Dir, Argv: argv, Env: r.Env, Stdout: io.MultiWriter(out, said), Stderr: out, Purpose: c.Purpose, Timeout: r.Timeout,
-	})
-	err = errors.Join(err, out.flush())
-	if err != nil {
-		return domain.Errorf(domain.Failed, "%s failed: %s: %w%s", c.Purpose, headline(c.Run), err, out.said())
-	}
-	if c.Purpose == "lint" && lists(argv) && said.n > 0 {
-		return domain.Errorf(domain.Failed, "lint failed: %s lists files that are not formatted", headline(c.Run)).
-			WithHint("run it with -w here, and commit what it changes")
-	}
-	return nil
-}
-
-// lists reports whether a command says what is wrong on stdout and exits 0 all the same, as gofmt -l does.
-func lists(argv []string) bool {
-	switch path.Base(argv[0]) {
-	case "gofmt", "goimports", "gofumpt":
-		for _, arg := range argv[1:] {
-			if arg == "-l" || arg == "-d" {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-type counter struct{ n int64 }
-
-func (c *counter) Write(p []byte) (int, error) {
-	c.n += int64(len(p))
-	return len(p), nil
 }

@@ -31,6 +31,7 @@ type stream struct {
 	to      *lines
 	purpose string
 	part    []byte
+	first   string // the first line that holds anything: the first finding of a linter
 	last    string // the last line that holds anything: it mostly says why a command failed
 }
 
@@ -38,6 +39,9 @@ type stream struct {
 func (s *stream) note(line []byte) {
 	if text := strings.TrimSpace(strings.ToValidUTF8(string(line[:min(len(line), lastShown)]), "")); text != "" {
 		s.last = text
+		if s.first == "" {
+			s.first = text
+		}
 	}
 }
 

@@ -54,7 +54,7 @@ type history struct {
 
 // pack writes the image and gives it its tag.
 func (b *Builder) pack(ctx context.Context, r Request, result *Result) (err error) {
-	root, err := os.OpenRoot(r.Dir)
+	root, err := os.OpenRoot(r.root())
 	if err != nil {
 		return err
 	}

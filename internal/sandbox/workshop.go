@@ -22,10 +22,20 @@ type Workshop struct {
 	Account Account // of purpose Build
 	// Cgroups are the control group folders that bound all builds and tests together; none where there are no such groups.
 	Cgroups []string
+	// Aside is for a commit that nobody has merged: what its commands leave lies in folders of its own, which they see at the
+	// paths of the app's, so that nothing of it meets the next build. Borrow fills them.
+	Aside bool
+	// Unbound says that nothing can be seen elsewhere than where it lies: no mounts work here.
+	Unbound bool
 }
 
 // The folders of a workshop.
-func (w Workshop) dir(name string) string { return filepath.Join(w.Data, "work", w.App, name) }
+func (w Workshop) dir(name string) string {
+	if w.Unbound {
+		return w.lies(name)
+	}
+	return filepath.Join(w.Data, "work", w.App, name)
+}
 
 // Src is the checkout.
 func (w Workshop) Src() string { return w.dir("src") }
@@ -36,10 +46,10 @@ func (w Workshop) Cache() string { return w.dir("cache") }
 // Clear makes the workshop's folders, and Src and the temporary one anew. What it makes belongs to the caller until
 // Give, so that a checkout can be written before any code of the app runs.
 func (w Workshop) Clear() error {
-	if err := os.MkdirAll(filepath.Dir(w.Src()), 0o711); err != nil {
+	if err := os.MkdirAll(filepath.Dir(w.Checkout()), 0o711); err != nil {
 		return err
 	}
-	for _, dir := range []string{w.Src(), w.dir("tmp")} {
+	for _, dir := range []string{w.Checkout(), w.lies("tmp")} {
 		// Removal follows no link.
 		if err := os.RemoveAll(dir); err != nil {
 			return fmt.Errorf("clear %s: %w", dir, err)
@@ -50,7 +60,7 @@ func (w Workshop) Clear() error {
 
 // Make makes what is missing of the workshop's folders. Src belongs to the caller until Give.
 func (w Workshop) Make() error {
-	for _, dir := range []string{w.Src(), w.dir("tmp"), w.Cache(), w.dir("home")} {
+	for _, dir := range []string{w.Checkout(), w.lies("tmp"), w.lies("cache"), w.lies("home")} {
 		if err := os.MkdirAll(filepath.Dir(dir), 0o711); err != nil {
 			return err
 		}
@@ -58,7 +68,7 @@ func (w Workshop) Make() error {
 			return err
 		}
 	}
-	for _, dir := range []string{w.dir("tmp"), w.Cache(), w.dir("home")} {
+	for _, dir := range []string{w.lies("tmp"), w.lies("cache"), w.lies("home")} {
 		if err := w.own(dir); err != nil {
 			return err
 		}
@@ -69,7 +79,7 @@ func (w Workshop) Make() error {
 // Give hands the checkout over to the build user. It may be called only before code of the app has run in it: afterwards
 // a hard link could make it give away another file.
 func (w Workshop) Give() error {
-	return filepath.WalkDir(w.Src(), func(path string, _ fs.DirEntry, err error) error {
+	return filepath.WalkDir(w.Checkout(), func(path string, _ fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -89,9 +99,9 @@ func (w Workshop) own(path string) error {
 // with it.
 func (w Workshop) Spec(dir string, argv []string, env map[string]string) Spec {
 	hide, binds := Walls(w.Data, w.Home, w.Path)
-	binds = append(binds, Bind{From: w.dir("tmp"), To: "/tmp"})
-	for _, folder := range []string{w.Src(), w.Cache(), w.dir("home")} {
-		binds = append(binds, Bind{From: folder, To: folder})
+	binds = append(binds, Bind{From: w.lies("tmp"), To: "/tmp"})
+	for _, name := range []string{"src", "cache", "home"} {
+		binds = append(binds, Bind{From: w.lies(name), To: w.dir(name)})
 	}
 	all := map[string]string{
 		"PATH": w.Path, "HOME": w.dir("home"), "LANG": "C.UTF-8", "TMPDIR": "/tmp",
