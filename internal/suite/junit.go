@@ -73,8 +73,8 @@ type junit struct {
 type junitSuite struct {
 	name     string
 	file     string // of its test cases; "" when it does not say
-	declared int // failures and errors that it claims for itself
-	failed   int // those of its test cases, below it too
+	declared int    // failures and errors that it claims for itself
+	failed   int    // those of its test cases, below it too
 }
 
 type junitCase struct {

@@ -2,6 +2,7 @@ package suite
 
 import (
 	"bytes"
+	"io"
 	"strings"
 	"sync"
 )
@@ -48,4 +49,50 @@ func (l *lastLine) String() string {
 		return ""
 	}
 	return ": " + l.last
+}
+
+// prefixed writes whole lines, each with what tells which part of a level it comes from.
+type prefixed struct {
+	mu     sync.Mutex
+	w      io.Writer
+	prefix string
+	part   []byte // a line that has no end yet
+}
+
+// longestLine is where a line is cut into two, in bytes.
+const longestLine = 64 << 10
+
+// Write implements io.Writer.
+func (p *prefixed) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := len(b)
+	var out []byte
+	for {
+		line, rest, ended := bytes.Cut(b, []byte("\n"))
+		p.part = append(p.part, line...)
+		if !ended && len(p.part) < longestLine {
+			break
+		}
+		out = append(append(append(out, p.prefix...), p.part...), '\n')
+		p.part = p.part[:0]
+		if b = rest; !ended {
+			break
+		}
+	}
+	if len(out) == 0 {
+		return n, nil
+	}
+	_, err := p.w.Write(out)
+	return n, err
+}
+
+// close writes what came last without an end of line.
+func (p *prefixed) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.part) > 0 {
+		_, _ = p.w.Write(append(append([]byte(p.prefix), p.part...), '\n')) // the log has said so before
+		p.part = nil
+	}
 }
