@@ -3,16 +3,13 @@ package app
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
-	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
+	"slices"
 	"syscall"
-	"time"
 
 	"github.com/belay-cd/belay/internal/build"
 	"github.com/belay-cd/belay/internal/build/command"
@@ -21,11 +18,9 @@ import (
 	"github.com/belay-cd/belay/internal/domain"
 	"github.com/belay-cd/belay/internal/evidence"
 	"github.com/belay-cd/belay/internal/registry"
-	"github.com/belay-cd/belay/internal/rollout"
 	"github.com/belay-cd/belay/internal/sandbox"
 	"github.com/belay-cd/belay/internal/secrets"
 	"github.com/belay-cd/belay/internal/source"
-	"github.com/belay-cd/belay/internal/suite"
 )
 
 // builder runs stages 1 and 2 in a checkout at one fixed folder per app, confined to the app's build user.
@@ -48,6 +43,7 @@ type place struct {
 	sandbox.Workshop
 	dir   string // the app's folder in the checkout
 	built string // file that names the commit whose build left its files in the checkout
+	mark  string // what stands in it when that was this job's
 }
 
 func (b *builder) place(ctx context.Context, d domain.Delivery) (place, error) {
@@ -56,8 +52,13 @@ func (b *builder) place(ctx context.Context, d domain.Delivery) (place, error) {
 		return place{}, err
 	}
 	p := place{Workshop: sandbox.Workshop{Data: b.runner.data, Home: os.Getenv("HOME"), Path: os.Getenv("PATH"), App: d.App, Account: account, Cgroups: b.runner.Workshop()}}
-	p.dir = filepath.Join(p.Src(), filepath.FromSlash(d.Folder))
-	p.built = filepath.Join(filepath.Dir(p.Src()), "built")
+	p.mark = d.Commit
+	if delivery.IsTest(d) { // another one of the same commit begins with folders of its own
+		mode, _ := b.runner.box.Probe()
+		p.Aside, p.Unbound, p.mark = true, mode == sandbox.None, d.ID
+	}
+	p.dir = filepath.Join(p.Checkout(), filepath.FromSlash(d.Folder))
+	p.built = filepath.Join(filepath.Dir(p.Checkout()), "built")
 	return p, p.Make()
 }
 
@@ -80,6 +81,8 @@ func (p place) env(d domain.Delivery) []string {
 type confined struct {
 	box   *sandbox.Sandbox
 	place place
+	shown []sandbox.Bind // on top of what the place shows
+	env   []string       // on top of the command's
 }
 
 // Run runs one command to its end.
@@ -90,7 +93,7 @@ func (c confined) Run(ctx context.Context, cmd command.Cmd) error {
 		defer cancel()
 	}
 	spec := c.place.Spec("", cmd.Argv, nil)
-	spec.Dir, spec.Env = cmd.Dir, cmd.Env
+	spec.Dir, spec.Env, spec.Bind = c.place.Seen(cmd.Dir), append(slices.Clone(cmd.Env), c.env...), append(spec.Bind, c.shown...)
 	ex, err := c.box.Command(ctx, spec)
 	if err != nil {
 		return err
@@ -139,32 +142,47 @@ func (b *builder) Build(ctx context.Context, j delivery.Job) (delivery.Artifact,
 	log := secrets.NewMasker(b.secrets.known(d.App)...).Writer(j.Log)
 	defer func() { _ = log.Close() }()
 	made := b.builder(p, d.App)
+	made.Linter = b.linter(d, j.File, p)
 	res, err := made.Build(ctx, request(j, p, commit, tracked, log))
-	if err != nil {
-		return delivery.Artifact{}, err
-	}
 	a := delivery.Artifact{Digest: res.Digest, Fixed: res.Fixed, Size: res.Size, Notes: res.Warnings}
-	if res.Reused {
-		a.Reused, a.Linted = res.Artifact.Delivery, len(j.File.Build.Lint)
-		return a, nil
-	}
 	for _, c := range res.Commands {
+		if c.Purpose == "lint" {
+			a.Notes = append(a.Notes, c.Note())
+		}
 		if c.Purpose == "lint" && c.Failed == "" {
 			a.Linted++
 		}
 	}
-	return a, os.WriteFile(p.built, []byte(d.Commit), 0o600)
+	if err != nil {
+		return delivery.Artifact{Notes: a.Notes}, errors.Join(err, b.leave(p))
+	}
+	if res.Reused {
+		a.Reused, a.Linted = res.Artifact.Delivery, len(j.File.Build.Lint)
+		if a.Reused == 0 {
+			a.Notes = append(a.Notes, "built by a run before the merge, of the same inputs")
+		}
+		return a, nil
+	}
+	return a, os.WriteFile(p.built, []byte(p.mark), 0o600)
+}
+
+// leave removes what a test before a merge needs no more. What is built for a delivery stays for the next one.
+func (b *builder) leave(p place) error {
+	if !p.Aside {
+		return nil
+	}
+	return p.Dispose()
 }
 
 func (b *builder) builder(p place, app string) *build.Builder {
 	records := build.Folder(filepath.Join(b.runner.data, "work", app, "records"))
-	return &build.Builder{Runner: confined{b.runner.box, p}, Store: b.store, Records: records}
+	return &build.Builder{Runner: confined{box: b.runner.box, place: p}, Store: b.store, Records: records}
 }
 
 func request(j delivery.Job, p place, commit source.Commit, tracked []string, log io.Writer) build.Request {
 	d, spec := j.Delivery, j.File.Build
 	return build.Request{
-		App: d.App, Commit: d.Commit, Tree: commit.Tree, Time: commit.Time, Dir: p.dir, Tracked: tracked,
+		App: d.App, Commit: d.Commit, Tree: commit.Tree, Time: commit.Time, Dir: p.Seen(p.dir), Root: p.dir, Tracked: tracked,
 		Lint: commandTexts(spec.Lint), Run: spec.Run.Text, Files: pathTexts(spec.Files), Cache: pathTexts(spec.Cache),
 		Roles: roleCommands(j.File), Env: p.env(d), Timeout: spec.Timeout.D(), Delivery: d.Number, Log: log,
 	}
@@ -180,186 +198,27 @@ func (b *builder) checkout(ctx context.Context, d domain.Delivery, f *config.Fil
 	if err := os.Remove(p.built); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return commit, nil, err
 	}
-	var keep []string
-	for _, c := range f.Build.Cache {
-		keep = append(keep, filepath.ToSlash(filepath.Join(d.Folder, string(c))))
+	o := source.Options{Keep: kept(d, f), UID: p.Account.UID, GID: p.Account.GID}
+	if p.Aside {
+		o.Keep = nil
+		if err := p.Borrow(ctx, b.room); err != nil {
+			return commit, nil, err
+		}
 	}
-	err = source.Checkout(ctx, repo, d.Commit, p.Src(), source.Options{Keep: keep, UID: p.Account.UID, GID: p.Account.GID})
-	if err != nil {
+	if err = source.Checkout(ctx, repo, d.Commit, p.Checkout(), o); err != nil {
 		return commit, nil, err
+	}
+	if p.Aside {
+		if err := p.BorrowKept(ctx, kept(d, f), b.room); err != nil {
+			return commit, nil, err
+		}
 	}
 	tracked, err := source.Files(ctx, repo, d.Commit, d.Folder)
 	return commit, tracked, err
 }
 
-// Test runs the three levels in the checkout that was built.
-func (b *builder) Test(ctx context.Context, j delivery.Job, a delivery.Artifact) ([]domain.LevelRecord, []string, error) {
-	d := j.Delivery
-	p, err := b.place(ctx, d)
-	if err != nil {
-		return nil, nil, err
-	}
-	log := secrets.NewMasker(b.secrets.known(d.App)...).Writer(j.Log)
-	defer func() { _ = log.Close() }()
-	if err := b.prepare(ctx, j, p, log); err != nil {
-		return nil, nil, err
-	}
-	s := &suite.Suite{Runner: confined{b.runner.box, p}, Starter: &starter{b.runner, j, a}}
-	var levels []domain.LevelRecord
-	pyramid, err := s.Run(ctx, suite.Request{Dir: p.dir, Env: p.env(d), Levels: levelsOf(j.File), Log: log}, func(r suite.Result) {
-		levels = append(levels, levelRecord(r))
-		j.Level(levelRecord(r))
-	})
-	if err != nil {
-		return levels, pyramid.Warnings, err
-	}
-	return levels, pyramid.Warnings, redLevel(pyramid)
-}
-
-// prepare makes sure that the checkout holds what the build of this commit left in it. A reused artifact, or another
-// delivery in between, means that it does not.
-func (b *builder) prepare(ctx context.Context, j delivery.Job, p place, log io.Writer) error {
-	if text, err := os.ReadFile(p.built); err == nil && string(text) == j.Delivery.Commit {
-		return nil
-	}
-	commit, tracked, err := b.checkout(ctx, j.Delivery, j.File, p)
-	if err != nil || j.File.Build.Run.Zero() {
-		return err
-	}
-	_, _ = fmt.Fprintln(log, "the artifact is reused; build.run prepares the tests only")
-	if _, err := b.builder(p, j.Delivery.App).Prepare(ctx, request(j, p, commit, tracked, log)); err != nil {
-		return err
-	}
-	return os.WriteFile(p.built, []byte(j.Delivery.Commit), 0o600)
-}
-
-func redLevel(p suite.Pyramid) error {
-	red := p.Red()
-	if red == nil {
-		return nil
-	}
-	text := red.Reason
-	for i, f := range red.Failures {
-		if i == 3 {
-			text += fmt.Sprintf("; and %d more", red.Failed-i)
-			break
-		}
-		text += "; " + f.Name
-		if f.Message != "" {
-			text += ": " + firstLine(f.Message)
-		}
-	}
-	return domain.Errorf(domain.Failed, "%s: %s", red.Level, text).WithHint("belay logs --stage test shows all of it")
-}
-
-func firstLine(s string) string {
-	line, _, _ := strings.Cut(strings.TrimSpace(s), "\n")
-	return line
-}
-
-func levelRecord(r suite.Result) domain.LevelRecord {
-	l := domain.LevelRecord{Level: r.Level, State: "failed", Reason: r.Reason, Passed: r.Passed, Failed: r.Failed,
-		Skipped: r.Skipped, Counted: r.Counted, Took: r.Took.Seconds()}
-	switch r.State {
-	case suite.Passed:
-		l.State = "done"
-	case suite.Gap:
-		l.State = "none"
-	case suite.NotRun:
-		l.State = "pending"
-	}
-	if len(r.Slowest) > 0 {
-		l.Slowest, l.SlowTook = r.Slowest[0].Name, r.Slowest[0].Took.Seconds()
-	}
-	return l
-}
-
-func levelsOf(f *config.File) []suite.Level {
-	var levels []suite.Level
-	for _, l := range f.Test.Level() {
-		level := suite.Level{Name: l.Name, Run: l.Level.Run.Text, None: string(l.Level.None), Report: string(l.Level.Report),
-			Timeout: time.Duration(l.Level.Timeout)}
-		for _, r := range l.Level.Start {
-			level.Start = append(level.Start, string(r))
-		}
-		for k, v := range l.Level.Env {
-			level.Env = append(level.Env, k+"="+string(v))
-		}
-		levels = append(levels, level)
-	}
-	return levels
-}
-
-// starter runs roles of the built artifact for the tests of a level.
-type starter struct {
-	runner   *runner
-	job      delivery.Job
-	artifact delivery.Artifact
-}
-
-// tested is the environment of instances that only tests talk to.
-const tested domain.Environment = "test"
-
-// Start starts one instance of each role and waits until it is healthy.
-// Env are variables of the level: they stand above the file's own.
-func (s *starter) Start(ctx context.Context, roles, env []string) (string, func(context.Context) error, error) {
-	rel := domain.Release{ID: "rel_test", App: s.job.Delivery.App, Environment: tested, Commit: s.job.Delivery.Commit,
-		Digest: s.artifact.Digest, Fixed: s.artifact.Fixed, Workloads: config.Workloads(s.job.File, domain.Staging)}
-	var started []domain.InstanceID
-	stop := func(ctx context.Context) error {
-		var errs []error
-		for _, id := range started {
-			errs = append(errs, s.runner.Stop(ctx, id), s.runner.Remove(ctx, id))
-		}
-		return errors.Join(errs...)
-	}
-	if err := s.runner.Prepare(ctx, rel.Digest); err != nil {
-		return "", stop, err
-	}
-	url := ""
-	for _, role := range roles {
-		inst := rollout.InstanceOf(&rel, role, 0)
-		inst.OOMScoreAdj = oomBuild
-		inst.Workload.Env = withLevel(inst.Workload.Env, env)
-		started = append(started, inst.InstanceID)
-		status, err := s.runner.Start(ctx, inst)
-		if err != nil {
-			err = fmt.Errorf("%w%s", err, withoutSecrets(inst.Workload))
-			return "", stop, errors.Join(err, stop(context.WithoutCancel(ctx)))
-		}
-		if url == "" && status.Addr != "" {
-			url = "http://" + status.Addr
-		}
-	}
-	return url, stop, nil
-}
-
-// withLevel returns a role's variables with those of a test level above them.
-func withLevel(env map[string]string, level []string) map[string]string {
-	all := maps.Clone(env)
-	if all == nil {
-		all = map[string]string{}
-	}
-	for _, pair := range level {
-		name, value, _ := strings.Cut(pair, "=")
-		all[name] = value
-	}
-	return all
-}
-
-// withoutSecrets names the secrets that a role did not get, which is a likely reason why it does not start in a test.
-func withoutSecrets(w domain.Workload) string {
-	var missing []string
-	for _, name := range w.Secrets {
-		if w.Env[name] == "" {
-			missing = append(missing, name)
-		}
-	}
-	if len(missing) == 0 {
-		return ""
-	}
-	return fmt.Sprintf("; tests get no secrets: give %s a literal value in the env of this level", strings.Join(missing, ", "))
-}
+// room refuses a copy that the disk has no room for.
+func (b *builder) room(bytes int64) error { return b.store.Guard(uint64(max(0, bytes))) }
 
 func commandTexts(list []config.Command) []string {
 	var out []string

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -137,7 +136,7 @@ func (r *run) rank() int {
 }
 
 // isTrial reports whether the run is no delivery but a test before a merge.
-func (r *run) isTrial() bool { return strings.HasPrefix(r.d.ID, testPrefix) }
+func (r *run) isTrial() bool { return IsTest(r.d.Delivery) }
 
 // name says what holds a place of the machine.
 func (r *run) name() string {

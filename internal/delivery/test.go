@@ -95,6 +95,10 @@ const (
 // testPrefix begins the id of a test run.
 const testPrefix = "tst_"
 
+// IsTest reports whether a job's delivery is none, but a test before a merge: nothing that it leaves may meet a delivery, but
+// for the artifact and the results that it really made.
+func IsTest(d domain.Delivery) bool { return strings.HasPrefix(d.ID, testPrefix) }
+
 // notAsked stands for the levels that were not asked for.
 const notAsked = "not asked for"
 
@@ -213,7 +217,7 @@ func (s *Service) newTrial(ctx context.Context, in TestRequest, emit func(TestEv
 	r.bare, r.file = true, file
 	t := &trial{s: s, run: r, in: in, began: began, emit: emit, verdict: Verdict{
 		ID: d.ID, App: d.App, Commit: d.Commit, Subject: d.Subject, Folder: d.Folder, Only: in.Level, Stages: slices.Clone(d.Stages[:2]),
-		Loosened: newSettings(file, last).Loosened,
+		Loosened: loosenedBy(file, last),
 	}}
 	return t, Job{Delivery: d, File: file, Fresh: in.All, Level: t.level, Failure: t.failure}, nil
 }
@@ -414,6 +418,9 @@ func (t *trial) end(red error) {
 			stage = domain.Test
 		}
 		v.Sentence, v.Hint = "red: "+string(stage)+": "+red.Error(), domain.HintOf(red)
+		if stage == domain.Test {
+			v.Hint = "what the tests said stands above"
+		}
 	}
 	t.tell(TestEvent{Type: TestVerdict, Verdict: &v})
 }
