@@ -2,6 +2,7 @@ package notify
 
 import (
 	"cmp"
+	"encoding/base64"
 	"errors"
 	"net/url"
 	"regexp"
@@ -16,6 +17,7 @@ const hidden = "[masked]"
 var (
 	anyURL = regexp.MustCompile(`[A-Za-z][A-Za-z0-9+.-]*:\\?/\\?/[^\s"']*`)
 	piece  = regexp.MustCompile(`[A-Za-z0-9]+`)
+	packed = regexp.MustCompile(`[A-Za-z0-9+/_-]{8,}={0,2}`)
 )
 
 // leastPiece is the length from which a part of a URL is taken for a secret.
@@ -25,11 +27,25 @@ const leastPiece = 4
 // user names and in queries, and libraries cut them up. What may stay is what says nothing: the scheme, the host, the names
 // of parameters.
 func masked(text string, secret domain.Secret) string {
+	list := pieces(secret.Reveal())
 	text = anyURL.ReplaceAllString(text, "[url]")
-	for _, p := range pieces(secret.Reveal()) {
+	text = packed.ReplaceAllStringFunc(text, func(run string) string {
+		if plain, err := base64.RawStdEncoding.DecodeString(standard.Replace(run)); err == nil && holds(string(plain), list) {
+			return hidden // as logins travel
+		}
+		return run
+	})
+	for _, p := range list {
 		text = strings.ReplaceAll(text, p, hidden)
 	}
 	return text
+}
+
+// standard turns base64 for URLs into the other one, without its padding.
+var standard = strings.NewReplacer("-", "+", "_", "/", "=", "")
+
+func holds(text string, pieces []string) bool {
+	return slices.ContainsFunc(pieces, func(p string) bool { return strings.Contains(text, p) })
 }
 
 // pieces are the parts of a URL that must not be seen, the longest first.

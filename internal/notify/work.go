@@ -47,7 +47,7 @@ func (n *Notifier) attempt(ctx context.Context, at place, m domain.Notice) (ok b
 		_, failure = n.Sender.Send(ctx, url, m)
 	}
 	if failure != nil && ctx.Err() != nil {
-		return false, nil // the process ends: it is sent again by the next one
+		return false, nil //nolint:nilerr // the process ends: it is sent again by the next one
 	}
 	record, err := n.record(ctx, at, url, failure)
 	if err != nil {
