@@ -7,7 +7,6 @@ import (
 	"github.com/belay-cd/belay/internal/delivery"
 	"github.com/belay-cd/belay/internal/domain"
 	"github.com/belay-cd/belay/internal/registry"
-	"github.com/belay-cd/belay/internal/secrets"
 	"github.com/belay-cd/belay/internal/store"
 )
 
@@ -27,28 +26,6 @@ func (s storePort) SaveRollout(ctx context.Context, r domain.RolloutRecord) erro
 		}
 	}
 	return s.Store.SaveRollout(ctx, r)
-}
-
-// sealed lets the store keep values of secrets that only this server can read.
-type sealed struct{ *secrets.Sealer }
-
-// Seal binds the value to the place that aad names.
-func (s sealed) Seal(plain []byte, aad string) ([]byte, error) {
-	return []byte(s.Sealer.Seal(secrets.Place{Name: aad}, domain.NewSecret(string(plain)))), nil
-}
-
-// Open fails for another place.
-func (s sealed) Open(sealed []byte, aad string) ([]byte, error) {
-	v, err := s.Sealer.Open(secrets.Place{Name: aad}, string(sealed))
-	return []byte(v.Reveal()), err
-}
-
-// versions numbers the values of secrets.
-type versions struct{ store *store.Store }
-
-// Version returns the number of a value by its fingerprint.
-func (v versions) Version(app, env, name, fingerprint string) (int, error) {
-	return v.store.SecretVersion(context.Background(), app, domain.Environment(env), name, fingerprint)
 }
 
 // unpacker keeps local, read-only copies of artifacts.

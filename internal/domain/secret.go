@@ -117,6 +117,7 @@ type Rotation struct {
 	Commit   string `json:"commit"`
 	Folder   string `json:"folder,omitempty"`
 	Delivery int    `json:"delivery,omitempty"`
+	Refused  string `json:"refused,omitempty"` // why it could not be handed over
 	Done     bool   `json:"done"`
 }
 

@@ -1,6 +1,7 @@
 package secrets
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -12,6 +13,9 @@ import (
 
 // maxFile bounds a dotenv file in bytes.
 const maxFile = 1 << 20
+
+// ErrExposed is a file whose secrets others can read.
+var ErrExposed = errors.New("open to others")
 
 // readFile reads "path" or "path#KEY". One line break at the end of a whole file is not part of the value: every editor
 // adds one.
@@ -60,7 +64,7 @@ func (r *Resolver) readPrivate(path string) (string, error) {
 		return "", fmt.Errorf("%s: not a regular file", path)
 	}
 	if info.Mode().Perm()&0o007 != 0 {
-		return "", fmt.Errorf("%s: mode %s, open to others (chmod o= %s)", path, info.Mode().Perm(), path)
+		return "", fmt.Errorf("%s: mode %s, %w (chmod o= %s)", path, info.Mode().Perm(), ErrExposed, path)
 	}
 	if err := r.allowed(f, path); err != nil {
 		return "", err
