@@ -74,10 +74,15 @@ func (s *Suite) remembered(ctx context.Context, req Request, i int, prepare *pre
 	s.explain(ctx, req, level, k)
 	watch := &watched{runner: s.Runner, given: environmentOf(req, level)}
 	runner := *s
-	runner.Runner = &goTests{runner: watch, salt: s.salt(ctx, req, level, k), files: k.parts["files"], top: cmp.Or(req.Top, req.Dir)}
+	packages := &goTests{runner: watch, salt: s.salt(ctx, req, level, k), files: k.parts["files"], top: cmp.Or(req.Top, req.Dir)}
+	defer packages.end()
+	runner.Runner = packages
 	r := runner.level(ctx, req, level)
 	if ctx.Err() != nil {
 		return r, nil // whoever cancelled it says so; it ended early, so nothing is known
+	}
+	if err := s.compare(ctx, req.App, k.inputs, &r); err != nil {
+		return r, err
 	}
 	return r, s.remember(ctx, req, i, services, k, r, watch)
 }
@@ -85,7 +90,7 @@ func (s *Suite) remembered(ctx context.Context, req Request, i int, prepare *pre
 // lookup computes a level's key and finds the run that it may be answered from.
 func (s *Suite) lookup(ctx context.Context, req Request, i int, services []string) (key, *Run, error) {
 	k, err := s.key(ctx, req, i, services)
-	if err != nil {
+	if err != nil || req.Fresh {
 		return k, nil, err
 	}
 	known, err := s.Memory.Green(ctx, req.App, req.Levels[i].Name, k.inputs)
@@ -117,6 +122,9 @@ func (s *Suite) key(ctx context.Context, req Request, i int, services []string) 
 	parts["settings"] = digest(strconv.Itoa(level.Shards), level.Timeout.String(), list(level.Start), list(level.Inputs), strconv.FormatBool(level.Vouched))
 	parts["environment"] = digest(environmentOf(req, level)...)
 	parts["services"] = digest(list(level.Services), list(services))
+	if len(level.Start) > 0 {
+		parts["roles"] = digest(req.Roles)
+	}
 	parts["levels before"] = before(req.Levels[:i])
 	k := key{parts: parts, world: hashOf(parts)}
 	if parts["files"], err = req.Files(ctx, level.Inputs); err != nil {
@@ -169,6 +177,7 @@ func list(texts []string) string { return digest(texts...) }
 func again(run Run, took time.Duration) Result {
 	r := run.Result
 	r.Known, r.Cached, r.CachedFrom, r.Took, r.Cases = true, r.Passed+r.Failed, from(run.Delivery), took, run.Cases
+	r.Trend, r.Shards = "", nil // they are of that run
 	return r
 }
 

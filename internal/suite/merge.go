@@ -75,7 +75,11 @@ func merge(level Level, p plan, outcomes []partOutcome, shared *sharedReport, ro
 			o.ended = nil
 		}
 		if o.ended != nil {
-			ended = append(ended, fmt.Errorf("%s: %w%s", name, o.ended, o.said))
+			why := name + ": " + because(o.ended)
+			if o.t.Failed == 0 {
+				why += o.said
+			}
+			ended = append(ended, errors.New(why))
 		}
 		if o.report != nil {
 			faults = append(faults, fmt.Errorf("%s: %w", name, o.report))
@@ -160,7 +164,7 @@ func (s *Suite) surround(ctx context.Context, level Level, env []string, part in
 		})
 	}
 	if len(level.Start) > 0 {
-		url, stop, err := s.start(ctx, level)
+		given, stop, err := s.start(ctx, level)
 		if err != nil {
 			leave()
 			return nil, nil, nil, fmt.Errorf("its roles did not start: %w", err)
@@ -171,7 +175,7 @@ func (s *Suite) surround(ctx context.Context, level Level, env []string, part in
 			}
 			return nil
 		})
-		all = append(all, "BELAY_URL="+url)
+		all = append(all, given...)
 	}
 	return all, versions, leave, nil
 }

@@ -137,7 +137,7 @@ func TestGoTestInAnyPortions(t *testing.T) {
 		if !g.close() || g.t.Passed != 1 || g.t.Failed != 1 || g.t.Failures[0].Message != "a_test.go:3: want 1" {
 			t.Errorf("portions of %d: %+v", size, g.t)
 		}
-		if g.t.Slowest[0] != (Slow{"p.TestB", 2 * time.Second}) {
+		if g.t.Slowest[0] != (Slow{Name: "p.TestB", Took: 2 * time.Second}) {
 			t.Errorf("%+v", g.t.Slowest)
 		}
 		if log.String() != "npm noise\n    a_test.go:3: want 1\n{\"not\":\"an event\"}\n" {

@@ -34,7 +34,9 @@ const longestList = 100 << 10
 type plan struct {
 	parts []part
 	notes []string
-	bare  bool // a part without any test in it is no fault: pytest ends with 5 then
+	// bare: a part without any test in it is no fault; pytest ends with 5 then.
+	bare     bool
+	packages bool // the units are all the packages of Go that there are
 }
 
 // part is one of the parts of a level.
@@ -77,7 +79,42 @@ func (s *Suite) parts(ctx context.Context, req Request, level Level, env []strin
 	}
 	req.Log = &locked{w: log}
 	outcomes := s.all(ctx, req, level, p, func() { shared.look(root) })
-	return merge(level, p, outcomes, shared, root)
+	r := merge(level, p, outcomes, shared, root)
+	if r.State == Passed {
+		recent, err := s.recent(ctx, req, level)
+		if err != nil {
+			return refused(err)
+		}
+		if warning := missing(r.Cases, recent, p.there(req.Dir, root.FS())); warning != "" {
+			r.Warnings = append(r.Warnings, warning)
+		}
+	}
+	return r
+}
+
+// there tells whether a unit of an earlier run still is: a package or a file among those of the parts, or any file. Where
+// the report named neither, it may be.
+func (p *plan) there(dir string, fsys fs.FS) func(unit string) bool {
+	var units []string
+	for _, one := range p.parts {
+		units = append(units, one.units...)
+	}
+	find := locate(units)
+	return func(unit string) bool {
+		if unit == "" || slices.Contains(units, unit) || find.file(unit) != "" {
+			return true
+		}
+		if p.packages {
+			return false // go list would name it
+		}
+		name := within(dir, unit)
+		if fs.ValidPath(name) {
+			if _, err := fs.Stat(fsys, name); err == nil {
+				return true
+			}
+		}
+		return !strings.Contains(unit, "/") && len(units) == 0 // a class: nobody knows its file
+	}
 }
 
 // because is an error with its hint.
@@ -214,6 +251,7 @@ func (s *Suite) planGo(ctx context.Context, req Request, level Level, env []stri
 	}
 	units := weigh(tested, runs, itself)
 	p := divide(units, level.Shards)
+	p.packages = true
 	for i := range p.parts {
 		packages := p.parts[i].units
 		if i == 0 {
@@ -381,7 +419,7 @@ func (p *plan) write(root *os.Root) (clean func(), err error) {
 		if err = errors.Join(err, f.Chmod(0o644), f.Close()); err != nil { // the build user reads it
 			return clean, err
 		}
-		p.parts[i].env = append(p.parts[i].env, envFile+"="+path.Join(root.Name(), name))
+		p.parts[i].env = append(p.parts[i].env, envFile+"="+name) // from the app's folder, as the names in it
 	}
 	return clean, nil
 }

@@ -14,11 +14,12 @@ import (
 	"github.com/belay-cd/belay/internal/domain"
 )
 
-// Starter starts roles of the built artifact for a level that needs them. The URL reaches the first of them that listens;
-// it may be empty. Env are the level's own variables: no secret is given to tests, so a role that needs one gets a literal
-// value there. Stop is called exactly once, with a context that outlives a cancelled delivery, and leaves nothing.
+// Starter starts roles of the built artifact for one part of a level that needs them. Given are the variables with which
+// the tests find them: BELAY_URL of the first role that listens, BELAY_URL_ROLE of each. Env are the level's own variables
+// and those of its services: no secret is given to tests, so a role that needs one gets its value there. Stop is called
+// exactly once when err is nil, with a context that outlives a cancelled delivery, and leaves nothing.
 type Starter interface {
-	Start(ctx context.Context, roles, env []string) (url string, stop func(context.Context) error, err error)
+	Start(ctx context.Context, roles, env []string) (given []string, stop func(context.Context) error, err error)
 }
 
 // Level is one level of the pyramid.
@@ -57,8 +58,12 @@ type Request struct {
 	// Prepare makes Dir hold what the levels need. It is called before the first level that really runs, and not at all
 	// when every result is known. Nil: Dir is ready.
 	Prepare func(ctx context.Context) error
-	// Fixed is what else results depend on, by name: how commands are confined, which artifact a level starts.
+	// Fixed is what else results depend on, by name: how commands are confined, the command that builds ("build").
 	Fixed map[string]string
+	// Roles is what levels with Start start: the artifact's digest, and how its roles are run.
+	Roles string
+	// Fresh makes every level run; what they come to is remembered all the same.
+	Fresh bool
 }
 
 // State is how a level ended.
@@ -201,15 +206,15 @@ func (s *Suite) level(ctx context.Context, req Request, level Level) (r Result) 
 	return r
 }
 
-func (s *Suite) start(ctx context.Context, level Level) (string, func() error, error) {
+func (s *Suite) start(ctx context.Context, level Level) ([]string, func() error, error) {
 	if s.Starter == nil {
-		return "", nil, domain.Errorf(domain.Failed, "nothing here can start roles")
+		return nil, nil, domain.Errorf(domain.Failed, "nothing here can start roles")
 	}
-	url, stop, err := s.Starter.Start(ctx, level.Start, level.Env)
+	given, stop, err := s.Starter.Start(ctx, level.Start, level.Env)
 	if err != nil {
-		return "", nil, err
+		return nil, nil, err
 	}
-	return url, func() error {
+	return given, func() error {
 		if stop == nil {
 			return nil
 		}
@@ -244,6 +249,7 @@ func (r *Result) fill(t tally) {
 	if t.unkept > 0 {
 		r.Warnings = append(r.Warnings, fmt.Sprintf("%s counted and not remembered by name: a run keeps %d", tests(t.unkept), maxCases))
 	}
+	r.Flaky = flakes(t.Cases, nil, nil)
 	if t.flaky > 0 {
 		r.Warnings = append(r.Warnings, fmt.Sprintf("%s passed only when tried again", tests(t.flaky)))
 	}

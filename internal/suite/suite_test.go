@@ -155,9 +155,9 @@ type roles struct {
 	fail                  error
 }
 
-func (r *roles) Start(_ context.Context, names, env []string) (string, func(context.Context) error, error) {
+func (r *roles) Start(_ context.Context, names, env []string) ([]string, func(context.Context) error, error) {
 	r.started, r.env = append(r.started, names...), env
-	return "http://127.0.0.1:1", func(ctx context.Context) error {
+	return []string{"BELAY_URL=http://127.0.0.1:1"}, func(ctx context.Context) error {
 		r.stopped = append(r.stopped, names...)
 		return ctx.Err()
 	}, r.fail

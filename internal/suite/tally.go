@@ -27,6 +27,8 @@ type Failure struct {
 type Slow struct {
 	Name string        `json:"name"`
 	Took time.Duration `json:"took"`
+	// Usual is the median of the newest green runs; 0 when it is not known.
+	Usual time.Duration `json:"usual,omitempty"`
 }
 
 // tally adds up tests.
@@ -62,7 +64,7 @@ func (t *tally) slow(name string, took time.Duration) {
 	if took <= 0 || len(t.Slowest) == maxSlowest && took <= t.Slowest[maxSlowest-1].Took {
 		return
 	}
-	t.Slowest = append(t.Slowest, Slow{cut(clean(name), maxName), took})
+	t.Slowest = append(t.Slowest, Slow{Name: cut(clean(name), maxName), Took: took})
 	slices.SortStableFunc(t.Slowest, func(a, b Slow) int { return cmp.Compare(b.Took, a.Took) })
 	t.Slowest = t.Slowest[:min(len(t.Slowest), maxSlowest)]
 }
