@@ -80,7 +80,7 @@ type Level struct {
 	Report   Path            `key:"report" doc:"glob of JUnit files; stdout when the command is go test -json"`
 	Services []Service       `key:"services" later:"yes" doc:"one fresh, migrated database per run" refuse:"unknown service; postgres:17"`
 	Start    []Name          `key:"start" doc:"roles started from the built artifact; $BELAY_URL" refuse:"unknown role; a role with schedule"`
-	Shards   Count           `key:"shards" later:"yes" least:"1" most:"64" doc:"parallel parts by recorded timings"`
+	Shards   Count           `key:"shards" least:"1" most:"64" doc:"parallel parts by recorded timings: $BELAY_SHARD_TESTS, $BELAY_SHARD of $BELAY_SHARDS" refuse:"a command that takes no part"`
 	Inputs   []Path          `key:"inputs" later:"yes" doc:"unchanged means cached" refuse:"matches nothing"`
 	Env      map[string]Text `key:"env" names:"NAME" doc:"literal values for this level" refuse:"a literal secret"`
 	Timeout  Duration        `key:"timeout" doc:"of the level"`

@@ -216,6 +216,7 @@ func (f *File) rulesLevel(path string, l *Level) {
 	if f.readable(path+".shards") && (l.Shards < 1 || l.Shards > MaxShards) {
 		f.fail("range", path+".shards", "", "1 to %d", MaxShards)
 	}
+	f.rulesShards(path, l)
 	for _, name := range inOrder(&f.places, path+".env", l.Env) {
 		f.literal(path+".env."+name, name, string(l.Env[name]), false)
 	}
