@@ -21,6 +21,8 @@ import (
 	"github.com/belay-cd/belay/internal/sandbox"
 	"github.com/belay-cd/belay/internal/secrets"
 	"github.com/belay-cd/belay/internal/source"
+	"github.com/belay-cd/belay/internal/store"
+	"github.com/belay-cd/belay/internal/suite"
 )
 
 // builder runs stages 1 and 2 in a checkout at one fixed folder per app, confined to the app's build user.
@@ -29,6 +31,10 @@ type builder struct {
 	store   *registry.Store
 	gate    *evidence.Gate
 	secrets *resolver
+	runs    *store.Store // of tests
+
+	memo    suite.Memo    // hashes of files
+	answers suite.Answers // versions of programs
 }
 
 // passed lists the variables of the daemon that builds may see: how to reach what they download.
@@ -94,11 +100,26 @@ func (c confined) Run(ctx context.Context, cmd command.Cmd) error {
 	}
 	spec := c.place.Spec("", cmd.Argv, nil)
 	spec.Dir, spec.Env, spec.Bind = c.place.Seen(cmd.Dir), append(slices.Clone(cmd.Env), c.env...), append(spec.Bind, c.shown...)
+	if cmd.Reach != nil {
+		return c.watched(ctx, spec, cmd)
+	}
 	ex, err := c.box.Command(ctx, spec)
 	if err != nil {
 		return err
 	}
 	return wait(ctx, ex, cmd.Stdout, cmd.Stderr)
+}
+
+// watched runs a command and fills in where it connected to.
+func (c confined) watched(ctx context.Context, spec sandbox.Spec, cmd command.Cmd) error {
+	ex, watcher, err := c.box.Watched(ctx, spec)
+	if err != nil {
+		return err
+	}
+	watcher.Own(cmd.Reach.Own)
+	err = wait(ctx, ex, cmd.Stdout, cmd.Stderr)
+	cmd.Reach.Known, cmd.Reach.Outside = watcher.Wait()
+	return err
 }
 
 // wait runs a confined command to its end. When ctx ends everything that it started is gone.

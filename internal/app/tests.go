@@ -11,11 +11,12 @@ import (
 	"github.com/belay-cd/belay/internal/config"
 	"github.com/belay-cd/belay/internal/delivery"
 	"github.com/belay-cd/belay/internal/domain"
+	"github.com/belay-cd/belay/internal/sandbox"
 	"github.com/belay-cd/belay/internal/secrets"
 	"github.com/belay-cd/belay/internal/suite"
 )
 
-// Test runs the three levels in the checkout that was built.
+// Test answers the three levels from earlier runs, or runs them in the checkout that was built.
 func (b *builder) Test(ctx context.Context, j delivery.Job, a delivery.Artifact) ([]domain.LevelRecord, []string, error) {
 	d := j.Delivery
 	p, err := b.place(ctx, d)
@@ -25,12 +26,18 @@ func (b *builder) Test(ctx context.Context, j delivery.Job, a delivery.Artifact)
 	defer func() { _ = b.leave(p) }() // what stays is removed by the next one
 	log := secrets.NewMasker(b.secrets.known(d.App)...).Writer(j.Log)
 	defer func() { _ = log.Close() }()
-	if err := b.prepare(ctx, j, p, log); err != nil {
+	if err := p.emptyTmp(); err != nil {
 		return nil, nil, err
 	}
-	s := &suite.Suite{Runner: confined{box: b.runner.box, place: p}, Starter: &starter{b.runner, j, a}}
+	files, err := b.testFiles(ctx, j, p, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	run := confined{box: b.runner.box, place: p}
+	s := &suite.Suite{Runner: run, Starter: &starter{b.runner, j, a}, Memory: testMemory{b.runs},
+		World: &suite.World{Runner: run, Home: p.lies("home"), Memo: &b.memo, Answers: &b.answers}}
 	var levels []domain.LevelRecord
-	pyramid, err := s.Run(ctx, suite.Request{Dir: p.dir, Env: p.env(d), Levels: levelsOf(j.File), Log: log}, func(r suite.Result) {
+	pyramid, err := s.Run(ctx, b.testRequest(j, p, a, files, log), func(r suite.Result) {
 		levels = append(levels, levelRecord(r))
 		j.Level(levelRecord(r))
 		failures(j, r)
@@ -41,21 +48,45 @@ func (b *builder) Test(ctx context.Context, j delivery.Job, a delivery.Artifact)
 	return levels, pyramid.Warnings, redLevel(pyramid)
 }
 
-// prepare makes sure that the checkout holds what the build of this commit left in it. A reused artifact, or another
-// delivery in between, means that it does not.
-func (b *builder) prepare(ctx context.Context, j delivery.Job, p place, log io.Writer) error {
-	if text, err := os.ReadFile(p.built); err == nil && string(text) == p.mark {
-		return nil
+func (b *builder) testRequest(j delivery.Job, p place, a delivery.Artifact, files *testFiles, log io.Writer) suite.Request {
+	d := j.Delivery
+	mode, _ := b.runner.box.Probe()
+	number := d.Number
+	if delivery.IsTest(d) {
+		number = 0
 	}
-	commit, tracked, err := b.checkout(ctx, j.Delivery, j.File, p)
-	if err != nil || j.File.Build.Run.Zero() {
+	return suite.Request{
+		App: d.App, Commit: d.Commit, Delivery: number, Top: p.Checkout(), Dir: p.dir, Env: p.testEnv(d), Levels: levelsOf(j.File), Log: log,
+		Files: files.hash, Prepare: files.prepare, Fresh: j.Fresh, Roles: rolesOf(j.File, a),
+		Fixed: map[string]string{"build": j.File.Build.Run.Text, "confinement": fmt.Sprint(mode, p.Account.UID, p.Account.GID, sandbox.WorkshopMemory()),
+			"folder": p.Seen(p.dir)},
+	}
+}
+
+// testEnv is the environment of the levels: that of the build without the name of the commit. The same files of another
+// commit, as a merge makes one, are the same tests.
+func (p place) testEnv(d domain.Delivery) []string {
+	return slices.DeleteFunc(p.env(d), func(pair string) bool { return strings.HasPrefix(pair, "BELAY_COMMIT=") })
+}
+
+// lies is where a folder of the workshop really is.
+func (p place) lies(name string) string { return filepath.Join(filepath.Dir(p.Checkout()), name) }
+
+// emptyTmp takes away what earlier commands left in /tmp: no hash covers it.
+func (p place) emptyTmp() error {
+	if err := os.RemoveAll(p.lies("tmp")); err != nil {
 		return err
 	}
-	_, _ = fmt.Fprintln(log, "the artifact is reused; build.run prepares the tests only")
-	if _, err := b.builder(p, j.Delivery.App).Prepare(ctx, request(j, p, commit, tracked, log)); err != nil {
-		return err
+	return p.Make()
+}
+
+// rolesOf stands for what levels with roles start.
+func rolesOf(f *config.File, a delivery.Artifact) string {
+	workloads, err := json.Marshal(config.Workloads(f, domain.Staging))
+	if err != nil {
+		panic(err) // they were read from a file
 	}
-	return os.WriteFile(p.built, []byte(p.mark), 0o600)
+	return a.Digest + string(workloads)
 }
 
 // failures tells whoever asks which tests failed.
@@ -94,7 +125,8 @@ func firstLine(s string) string {
 
 func levelRecord(r suite.Result) domain.LevelRecord {
 	l := domain.LevelRecord{Level: r.Level, State: "failed", Reason: r.Reason, Passed: r.Passed, Failed: r.Failed,
-		Skipped: r.Skipped, Counted: r.Counted, Took: r.Took.Seconds()}
+		Skipped: r.Skipped, Counted: r.Counted, Took: r.Took.Seconds(), Cached: r.Cached, CachedFrom: r.CachedFrom,
+		Services: r.Services, Trend: r.Trend, Warnings: r.Warnings}
 	switch r.State {
 	case suite.Passed:
 		l.State = "done"
@@ -105,6 +137,12 @@ func levelRecord(r suite.Result) domain.LevelRecord {
 	}
 	if len(r.Slowest) > 0 {
 		l.Slowest, l.SlowTook = r.Slowest[0].Name, r.Slowest[0].Took.Seconds()
+	}
+	for _, f := range r.Flaky {
+		l.Flaky = append(l.Flaky, f.String())
+	}
+	for _, took := range r.Shards {
+		l.Shards = append(l.Shards, took.Seconds())
 	}
 	return l
 }
@@ -117,11 +155,14 @@ func levelsOf(f *config.File) []suite.Level {
 		for _, r := range l.Level.Start {
 			level.Start = append(level.Start, string(r))
 		}
-		for k, v := range l.Level.Env {
-			level.Env = append(level.Env, k+"="+string(v))
+		for _, k := range slices.Sorted(maps.Keys(l.Level.Env)) {
+			level.Env = append(level.Env, k+"="+string(l.Level.Env[k]))
+		}
+		level.Inputs, level.Vouched = pathTexts(l.Level.Inputs), len(l.Level.Inputs) > 0
+		if !level.Vouched && f.Has("inputs") {
+			level.Inputs = pathTexts(f.Inputs)
 		}
 		levels = append(levels, level)
 	}
 	return levels
 }
-

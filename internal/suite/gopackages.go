@@ -15,6 +15,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -35,12 +36,34 @@ type goTests struct {
 	salt   string // of the world
 	files  string // hash of all files that count
 	top    string // of the checkout
+
+	once    sync.Once
+	module  string
+	escapes bool // a link leads out of the module
+	restore func()
+	fault   error
+}
+
+// steady gives the files of the module their times, once for all parts of a level.
+func (g *goTests) steady(ctx context.Context, dir string) error {
+	g.once.Do(func() {
+		g.module = moduleOf(dir)
+		g.restore, g.escapes, g.fault = steady(ctx, g.module)
+	})
+	return g.fault
+}
+
+// end gives the files their own times back.
+func (g *goTests) end() {
+	if g.restore != nil {
+		g.restore()
+	}
 }
 
 // salt is what the results of packages are bound to. A run that reached a network ends the use of what Go remembers of it.
 func (s *Suite) salt(ctx context.Context, req Request, level Level, k key) string {
 	recent, err := s.Memory.Recent(ctx, req.App, level.Name, 50)
-	if err != nil {
+	if err != nil || req.Fresh {
 		return digest(k.world, time.Now().String())
 	}
 	for _, run := range recent {
@@ -58,14 +81,11 @@ func (g *goTests) Run(ctx context.Context, c command.Cmd) error {
 		c.Env = append(slices.Clone(c.Env), "GOFLAGS="+strings.TrimSpace(valueOf(c.Env, "GOFLAGS")+" -count=1"))
 		return g.runner.Run(ctx, c)
 	}
-	module := moduleOf(c.Dir)
-	restore, escapes, err := steady(ctx, module)
-	if err != nil {
+	if err := g.steady(ctx, c.Dir); err != nil {
 		return fmt.Errorf("files of the module: %w", err)
 	}
-	defer restore()
 	world, all := g.salt, digest(g.salt, g.files)
-	if escapes || module != g.top || exists(filepath.Join(module, "go.work")) {
+	if g.escapes || g.module != g.top || exists(filepath.Join(g.module, "go.work")) {
 		world = all // Go does not look at files outside of the module
 	}
 	alone, bound := g.sort(ctx, c, call)
@@ -79,7 +99,7 @@ func (g *goTests) Run(ctx context.Context, c command.Cmd) error {
 	}
 	first, second := c, c
 	first.Argv, second.Argv = call.argv(world, alone), call.argv(all, bound)
-	err = g.runner.Run(ctx, first)
+	err := g.runner.Run(ctx, first)
 	var exit *command.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		return err
@@ -174,20 +194,22 @@ func (g goCall) argv(salt string, packages []string) []string {
 // goPackageInfo is what go list says.
 type goPackageInfo struct {
 	ImportPath, Dir, ForTest string
-	Standard, DepOnly        bool
-	Deps                     []string
-	GoFiles, CgoFiles        []string
-	TestGoFiles              []string
-	XTestGoFiles             []string
-	TestImports              []string
-	XTestImports             []string
-	Error                    *struct{ Err string }
+	Module                   *struct {
+		Main bool
+		Dir  string
+	}
+	Standard, DepOnly bool
+	Deps              []string
+	GoFiles, CgoFiles []string
+	TestGoFiles       []string
+	XTestGoFiles      []string
+	Error             *struct{ Err string }
 }
 
 // sort lists the packages whose tests see nothing that Go's cache does not, and the others. Neither when that is not known.
 func (g *goTests) sort(ctx context.Context, c command.Cmd, call goCall) (alone, bound []string) {
 	var out bytes.Buffer
-	argv := append([]string{call.head[0], "list", "-test", "-deps", "-json=ImportPath,Dir,ForTest,Standard,DepOnly,Deps,GoFiles,CgoFiles,TestGoFiles,XTestGoFiles,Error"}, call.build...)
+	argv := append([]string{call.head[0], "list", "-test", "-deps", "-json=ImportPath,Dir,Module,ForTest,Standard,DepOnly,Deps,GoFiles,CgoFiles,TestGoFiles,XTestGoFiles,Error"}, call.build...)
 	list := command.Cmd{Dir: c.Dir, Argv: append(append(argv, "--"), call.packages...), Env: c.Env, Stdout: &out, Stderr: io.Discard, Purpose: c.Purpose, Timeout: c.Timeout}
 	if g.runner.Run(ctx, list) != nil {
 		return nil, nil
@@ -198,6 +220,11 @@ func (g *goTests) sort(ctx context.Context, c command.Cmd, call goCall) (alone, 
 	}
 	opens := map[string]bool{} // by import path: it can start processes or call C itself
 	for _, p := range packages {
+		if m := p.Module; m != nil && m.Main { // where the commands see it is not where it lies
+			if rest, err := filepath.Rel(m.Dir, p.Dir); err == nil && filepath.IsLocal(rest) {
+				p.Dir = filepath.Join(g.module, rest)
+			}
+		}
 		opens[p.ImportPath] = reachesOut(p)
 	}
 	for _, p := range packages {

@@ -25,9 +25,14 @@ type World struct {
 	Root   string         // "": the machine's own; a folder that is looked into instead of /, for everything but PATH
 	Home   string         // home of whom the levels run as; "": none
 	Memo   *Memo
+	// Answers outlives the world: what programs said of their versions.
+	Answers *Answers
+}
 
+// Answers remembers what programs of a machine said of their versions. The zero value is ready, for any number of worlds.
+type Answers struct {
 	mu    sync.Mutex
-	known map[string]string // answers of versions
+	known map[string]string
 }
 
 // Parts returns the hashes of the machine, by what they are of. Env is the environment of the level, commands are those
@@ -215,9 +220,10 @@ func (w *World) versions(ctx context.Context, env, commands []string, machine st
 		}
 	}
 	question := digest(machine, list(env), list(ask))
-	w.mu.Lock()
-	answer, ok := w.known[question]
-	w.mu.Unlock()
+	a := w.Answers
+	a.mu.Lock()
+	answer, ok := a.known[question]
+	a.mu.Unlock()
 	if ok {
 		return answer, nil
 	}
@@ -225,12 +231,12 @@ func (w *World) versions(ctx context.Context, env, commands []string, machine st
 	if err != nil {
 		return "", err
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.known == nil || len(w.known) > 1000 {
-		w.known = map[string]string{}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.known == nil || len(a.known) > 1000 {
+		a.known = map[string]string{}
 	}
-	w.known[question] = answer
+	a.known[question] = answer
 	return answer, nil
 }
 
