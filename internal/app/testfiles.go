@@ -101,7 +101,7 @@ func (f *testFiles) tracked(ctx context.Context, inputs []string) (string, error
 		}
 		line := e.Mode + " " + e.SHA + " " + e.Path
 		if e.Link != "" && (path.IsAbs(e.Link) || strings.HasPrefix(path.Join(path.Dir(e.Path), e.Link), "..")) {
-			behind, err := f.b.memo.Behind(ctx, f.place.Checkout(), outside(f.place.Checkout(), e), false)
+			behind, err := f.b.memo.Behind(ctx, f.place.Checkout(), target(f.place.Checkout(), e), false)
 			if err != nil {
 				return "", err
 			}
@@ -112,8 +112,8 @@ func (f *testFiles) tracked(ctx context.Context, inputs []string) (string, error
 	return suite.Mix(lines...), nil
 }
 
-// outside is where a link of a checkout leads.
-func outside(top string, e source.Entry) string {
+// target is where a link of a checkout leads.
+func target(top string, e source.Entry) string {
 	if path.IsAbs(e.Link) {
 		return e.Link
 	}
