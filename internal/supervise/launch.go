@@ -25,12 +25,13 @@ func Start(ctx context.Context, self, dir string, spec Spec) error {
 	if err := WriteJSON(filepath.Join(dir, specFile), spec); err != nil {
 		return err
 	}
-	return Launch(ctx, self, dir)
+	return Launch(ctx, self, dir, spec.Secret...)
 }
 
 // Launch makes sure that the instance in dir has a shim, which adopts its process or starts it again. It returns when
-// state.json is true. Self is the binary whose "shim" verb is Main.
-func Launch(ctx context.Context, self, dir string) error {
+// state.json is true. Self is the binary whose "shim" verb is Main, secret the variables that spec.Secret had: no file has
+// them.
+func Launch(ctx context.Context, self, dir string, secret ...string) error {
 	if HasShim(dir) {
 		return nil
 	}
@@ -39,6 +40,11 @@ func Launch(ctx context.Context, self, dir string) error {
 		return err
 	}
 	defer notice.Close() //nolint:errcheck // read only
+	handover, err := handOver(secret)
+	if err != nil {
+		return errors.Join(err, done.Close())
+	}
+	defer handover.Close() //nolint:errcheck // the shim has its own
 	out, err := openLog(filepath.Join(dir, "shim.log"))
 	if err != nil {
 		return errors.Join(err, done.Close())
@@ -51,7 +57,7 @@ func Launch(ctx context.Context, self, dir string) error {
 	proc, err := os.StartProcess(self, []string{"belay", "shim", "--spec", spec}, &os.ProcAttr{
 		Dir:   "/",
 		Env:   []string{"GOMAXPROCS=1", "PATH=" + os.Getenv("PATH")},
-		Files: []*os.File{null, out, out, done},
+		Files: []*os.File{null, out, out, done, handover},
 		Sys:   &syscall.SysProcAttr{Setsid: true},
 	})
 	err = errors.Join(err, null.Close(), out.Close(), done.Close())

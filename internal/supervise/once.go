@@ -17,7 +17,7 @@ func StartOnce(ctx context.Context, self, dir string, spec Spec) error {
 	if err := WriteJSON(filepath.Join(dir, specFile), spec); err != nil {
 		return err
 	}
-	return Launch(ctx, self, dir)
+	return Launch(ctx, self, dir, spec.Secret...)
 }
 
 // over reports whether there is nothing left to keep.

@@ -71,6 +71,10 @@ func keep(dir string) error {
 	if err := ReadJSON(filepath.Join(dir, specFile), &s.spec); err != nil {
 		return fmt.Errorf("read what to run: %w", err)
 	}
+	s.spec.Secret = takeOver()
+	if err := Quiet(); err != nil {
+		return fmt.Errorf("keep memory private: %w", err)
+	}
 	s.box = &sandbox.Sandbox{Force: s.spec.Mode}
 	signal.Notify(s.children, unix.SIGCHLD)
 	signal.Notify(s.wake, unix.SIGTERM)
@@ -195,6 +199,7 @@ func (s *shim) start() error {
 		s.state.LogFrom = fi.Size()
 	}
 	command := s.spec.Command
+	command.Env = with(command.Env, s.spec.Secret)
 	command.Cgroups = s.group.Dirs()
 	cmd, err := s.box.Command(context.Background(), command)
 	if err != nil {
@@ -229,6 +234,7 @@ func (s *shim) start() error {
 func (s *shim) refresh() {
 	var spec Spec
 	if ReadJSON(filepath.Join(s.dir, specFile), &spec) == nil {
+		spec.Secret = s.spec.Secret
 		s.spec = spec
 	}
 }

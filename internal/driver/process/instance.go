@@ -109,11 +109,11 @@ func (it *instance) launch(ctx context.Context, inst domain.Instance) error {
 		return nil
 	}
 	var r record
-	err := supervise.ReadJSON(filepath.Join(it.dir, recordFile), &r)
+	err := it.d.readRecord(filepath.Join(it.dir, recordFile), &r)
 	if err == nil && r.Wanted && it.adoptable(r) {
 		it.d.claim(r.Port, it.id)
 		it.begin(r)
-		err = supervise.Launch(ctx, it.d.cfg.Self, it.dir)
+		err = supervise.Launch(ctx, it.d.cfg.Self, it.dir, secretsOf(r.Instance.Workload)...)
 	} else {
 		r, err = it.setUp(ctx, inst)
 	}
@@ -260,7 +260,7 @@ func (it *instance) revive(ctx context.Context) error {
 	if supervise.Stopping(it.dir) {
 		return errors.New("it was stopped by another")
 	}
-	return supervise.Launch(ctx, it.d.cfg.Self, it.dir)
+	return supervise.Launch(ctx, it.d.cfg.Self, it.dir, secretsOf(it.asked().Workload)...)
 }
 
 // refresh reads the shim's state, shows it, and returns the shim.

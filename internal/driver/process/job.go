@@ -61,15 +61,17 @@ func (d *Driver) beginJob(ctx context.Context, dir string, inst domain.Instance)
 	if err := os.MkdirAll(dir, 0o711); err != nil {
 		return err
 	}
-	if err := supervise.WriteJSON(filepath.Join(dir, recordFile), record{Wanted: true, Instance: inst}); err != nil {
+	if err := d.writeRecord(filepath.Join(dir, recordFile), record{Wanted: true, Instance: inst}); err != nil {
 		return err
 	}
 	command, err := c.command(dir, 0, inst.Workload.Run, nil)
 	if err != nil {
 		return err
 	}
+	var secret []string
+	command.Env, secret = apart(command.Env, inst.Workload)
 	return supervise.StartOnce(ctx, d.cfg.Self, dir, supervise.Spec{
-		Command: command, Mode: c.mode, Group: d.groupOf(inst.InstanceID), Limits: limitsOf(inst, weightOf(inst.Environment)),
+		Command: command, Secret: secret, Mode: c.mode, Group: d.groupOf(inst.InstanceID), Limits: limitsOf(inst, weightOf(inst.Environment)),
 		Grace: supervise.Duration(d.cfg.Grace), Log: d.cfg.Log,
 	})
 }

@@ -47,6 +47,11 @@ type Config struct {
 	Accounts  sandbox.Accounts // default: users.json in Data
 	Home      string           // of the daemon's user; default: $HOME
 	Path      string           // PATH of the instances; default: $PATH
+	// Vault seals the secret variables of what is recorded on the disk, and opens them again; nil: they lie there as they are.
+	Vault interface {
+		SealWorkload(app string, env domain.Environment, w domain.Workload) domain.Workload
+		OpenWorkload(app string, env domain.Environment, w domain.Workload) (domain.Workload, error)
+	}
 	// Command turns the run line of a workload into arguments; env is the whole environment of the instance, KEY=value.
 	Command func(run string, env []string) ([]string, error)
 	Grace   time.Duration // between TERM and KILL; default 10 s
@@ -298,7 +303,7 @@ func (d *Driver) Recorded() ([]domain.Instance, error) {
 		switch depth := strings.Count(rel, "/"); {
 		case depth == 4 && e.Name() == recordFile:
 			var r record
-			if err := supervise.ReadJSON(path, &r); err != nil {
+			if err := d.readRecord(path, &r); err != nil {
 				return fmt.Errorf("%s: %w", path, err)
 			}
 			if r.Wanted && r.Instance.Workload.Kind != domain.Cron { // a job is its scheduler's

@@ -46,7 +46,7 @@ func (it *instance) setUp(ctx context.Context, inst domain.Instance) (record, er
 			return r, err
 		}
 	}
-	if err := supervise.WriteJSON(filepath.Join(it.dir, recordFile), r); err != nil {
+	if err := it.d.writeRecord(filepath.Join(it.dir, recordFile), r); err != nil {
 		return r, err
 	}
 	command, err := c.command(it.dir, r.Port, inst.Workload.Run, nil)
@@ -58,6 +58,7 @@ func (it *instance) setUp(ctx context.Context, inst domain.Instance) (record, er
 		Limits: limitsOf(inst, weightOf(inst.Environment)),
 		Grace:  supervise.Duration(it.d.cfg.Grace), Backoff: it.d.cfg.Backoff, Log: it.d.cfg.Log,
 	}
+	spec.Command.Env, spec.Secret = apart(spec.Command.Env, inst.Workload)
 	it.begin(r)
 	return r, supervise.Start(ctx, it.d.cfg.Self, it.dir, spec)
 }
