@@ -20,6 +20,7 @@ import (
 	"github.com/belay-cd/belay/internal/domain"
 	"github.com/belay-cd/belay/internal/driver/process"
 	"github.com/belay-cd/belay/internal/evidence"
+	"github.com/belay-cd/belay/internal/policy"
 	"github.com/belay-cd/belay/internal/proxy"
 	"github.com/belay-cd/belay/internal/registry"
 	"github.com/belay-cd/belay/internal/sample"
@@ -27,6 +28,7 @@ import (
 	"github.com/belay-cd/belay/internal/scrape"
 	"github.com/belay-cd/belay/internal/secrets"
 	"github.com/belay-cd/belay/internal/store"
+	"github.com/belay-cd/belay/internal/supervise"
 	"github.com/belay-cd/belay/internal/web"
 )
 
@@ -39,6 +41,7 @@ type Options struct {
 	Certs   string // folder of certificate files, "" for none
 	Trust   string // networks whose forwarding headers the proxy believes, separated by commas
 	Demo    bool   // times below the usual bounds are accepted
+	Policy  string // file of the server's policy; "" is policy.yaml in the data folder, if it is there
 	Version string
 	Out     io.Writer // lines for people
 	Err     io.Writer // log
@@ -62,6 +65,7 @@ type Server struct {
 	samples  *scrape.Samples
 	service  *delivery.Service
 	box      *sandbox.Sandbox
+	policy   *policy.Policy
 	web      *web.Server
 	url      string
 
@@ -86,6 +90,9 @@ func Serve(ctx context.Context, o Options) error {
 	}
 	s := &Server{o: o, began: time.Now()}
 	s.log = slog.New(slog.NewTextHandler(o.Err, nil))
+	if err := supervise.Quiet(); err != nil {
+		s.log.Warn("a crash may write the memory of this process to the disk", "error", err)
+	}
 	err := s.start(ctx)
 	if err == nil {
 		<-ctx.Done()
@@ -124,6 +131,7 @@ func (s *Server) start(ctx context.Context) error {
 		run  func(context.Context) error
 	}{
 		{"data folder", s.openFolder},
+		{"policy", s.openPolicy},
 		{"store", s.openStore},
 		{"instances", s.openDriver},
 		{"proxy", s.openProxy},
@@ -193,7 +201,7 @@ func (s *Server) openDriver(ctx context.Context) error {
 	accounts := sandbox.Accounts{File: s.path("keys", "users.json")}
 	driver, err := process.New(process.Config{
 		Data: s.o.Data, Artifacts: unpacker{s.registry, s.path("releases")}, Sandbox: s.box, Accounts: accounts,
-		Grace: config.KillAfter, Logger: s.log,
+		Grace: config.KillAfter, Logger: s.log, Vault: s.sealer,
 	})
 	if err != nil {
 		return err
@@ -280,14 +288,15 @@ func (s *Server) openDeliveries(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	resolve := &resolver{values: map[string][]domain.Secret{}, resolver: &secrets.Resolver{
-		Sealer: s.sealer, Versions: versions{s.store}, Private: []string{s.o.Data},
-	}}
+	resolve, err := s.openSecrets(ctx)
+	if err != nil {
+		return err
+	}
 	s.runner.releases = func(ctx context.Context, app string, env domain.Environment) ([]domain.Release, error) {
 		return s.store.Releases(ctx, app, env, loggedReleases)
 	}
 	m := &measurements{book: s.book, list: s.runner.List, router: s.router, scrape: s.samples}
-	build := &builder{runner: s.runner, store: s.registry, secrets: resolve,
+	build := &builder{runner: s.runner, store: s.registry, secrets: resolve, runs: s.store, servers: s.openServers(),
 		gate: &evidence.Gate{Key: key, Artifacts: attachments{s.registry}}}
 	if s.o.Listen != "" {
 		s.url = "http://" + s.o.Listen
@@ -296,18 +305,21 @@ func (s *Server) openDeliveries(ctx context.Context) error {
 		numbers: &numbers{book: s.book, samples: s.samples, list: s.runner.List, scrapes: s.scraper.Status}}
 	jobs := s.openJobs()
 	verify.jobs = jobs.Status
+	tell := s.openNotify(resolve)
 	s.service = delivery.New(delivery.Ports{
 		Store: storePort{s.store}, Source: repositories{s.o.Data}, Builder: build, Tester: build, Secrets: resolve,
 		Checks:       verify,
 		Synthetic:    &synthetic{checks: verify, health: s.proxy.Health},
 		Measurements: m, Runner: s.runner, Traffic: s.router, Logs: stageLogs{s.path("logs")}, Health: s.health,
-		Jobs: jobs, Takeover: s.runner,
+		Jobs: jobs, Takeover: s.runner, Policy: s.policy, People: people{}, Databases: databases{}, Safe: resolve,
 	}, delivery.Options{Log: s.log, Demo: s.o.Demo, URL: s.url})
 	s.later("deliveries", s.service.Stop)
 	if err := s.service.Start(ctx); err != nil {
 		return err
 	}
+	s.runNotify(tell)
 	go s.retain(s.work)
+	go s.watchPolicy(s.work)
 	return nil
 }
 
@@ -342,6 +354,9 @@ func (s *Server) greet(ctx context.Context) error {
 	say("  traffic    %s   proxy pid %d", strings.Join(h.Traffic, ", "), h.ProxyPID)
 	say("  api        %ssocket %s", prefix(s.url, " · "), s.path("run", "belay.sock"))
 	say("  sandbox    %s", h.Sandbox)
+	if h.Policy != "" {
+		say("  policy     %s", h.Policy)
+	}
 	apps, err := s.store.Apps(ctx)
 	if err != nil {
 		return err
@@ -367,7 +382,8 @@ func prefix(text, after string) string {
 
 // health is what the server knows of itself.
 func (s *Server) health(ctx context.Context) (delivery.Health, error) {
-	h := delivery.Health{Version: s.o.Version, PID: os.Getpid(), Data: s.o.Data, Started: s.began.UTC().Format(time.RFC3339)}
+	h := delivery.Health{Version: s.o.Version, PID: os.Getpid(), Data: s.o.Data, Started: s.began.UTC().Format(time.RFC3339),
+		Policy: s.policy.Text()}
 	if p, err := s.proxy.Health(ctx); err == nil {
 		h.ProxyPID, h.ProxyUp = p.PID, true
 		for _, a := range p.HTTP {

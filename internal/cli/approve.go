@@ -18,6 +18,19 @@ import (
 type answerOptions struct {
 	reason string
 	yes    bool
+	// What needs a yes of its own: no way back, and an urgent delivery outside of its window.
+	noWayBack, window bool
+}
+
+// gate is what the yes names, "" for what the delivery asks by itself.
+func (o answerOptions) gate() string {
+	switch {
+	case o.noWayBack:
+		return "way back"
+	case o.window:
+		return "window"
+	}
+	return ""
 }
 
 func approveCommand(s *session) *cobra.Command {
@@ -26,15 +39,19 @@ func approveCommand(s *session) *cobra.Command {
 		Use: "approve [ID]", Short: "Say yes to what a delivery waits for", Args: atMost(1),
 		Long: `approve shows what a delivery waits for and records your yes. Without ID it is the only one that waits for somebody's
 word. On a terminal it asks once more; anywhere else --yes says that you mean it. It is a person's: it is taken on the
-server itself, through its socket, and not with a token.
+server itself, through its socket, and not with a token. It is for the artifact that was shown, and for nothing else: a yes
+to a delivery without a way back, or to one outside of its window, says so.
 
 Exit codes
   0 recorded, and it goes on · 2 several wait, none does, or nobody can be asked · 3 server not reached: the line says
   whether the request may have been accepted · 10 recorded, and more approvals are needed
-  12 it asks nothing now: ended, expired or superseded; or no right`,
+  12 you are its author, not asked, or a machine; it asks nothing now: ended, expired or superseded; or another artifact`,
 		RunE: func(cmd *cobra.Command, args []string) error { return o.approve(cmd.Context(), s, argument(args)) },
 	}
 	o.flags(cmd, "do not ask once more")
+	cmd.Flags().BoolVar(&o.noWayBack, "no-way-back", false, "agree that there is no way back from it")
+	cmd.Flags().BoolVar(&o.window, "window", false, "let an urgent delivery go outside of its window")
+	cmd.MarkFlagsMutuallyExclusive("no-way-back", "window")
 	return cmd
 }
 
@@ -74,7 +91,7 @@ func (o answerOptions) approve(ctx context.Context, s *session, id string) error
 			return err
 		}
 	}
-	d, err = c.Approve(ctx, d.App, d.Number, o.reason)
+	d, err = c.Approve(ctx, d.App, d.Number, client.Approval{Gate: o.gate(), Digest: d.Digest, Reason: o.reason})
 	if err != nil {
 		return err
 	}
@@ -218,6 +235,11 @@ func (v view) request(d domain.Delivery) string {
 		loosened = clean(strings.Join(d.Loosened, "; "))
 	}
 	row("gates", "loosened by this commit: "+loosened)
+	for _, g := range d.Gates {
+		if g.Name == "policy" && g.Detail != "" {
+			row("policy", clean(g.Detail))
+		}
+	}
 	for _, st := range d.Stages {
 		if st.Name == domain.VerifyStaging && st.Summary != "" {
 			row("staging", clean(st.Summary))
@@ -226,8 +248,22 @@ func (v view) request(d domain.Delivery) string {
 	if back := rehearsed(d.Rehearsal); back != "" {
 		row("rollback", back)
 	}
+	if len(d.Checklist) > 0 {
+		row("checklist", checked(d.Checklist))
+	}
 	if t := lastVerdict(d); t != "" {
 		row("seen", clean(t))
 	}
 	return b.String()
+}
+
+// checked counts what is right of a checklist, and names what is not.
+func checked(list []domain.CheckItem) string {
+	var open []string
+	for _, c := range list {
+		if !c.OK {
+			open = append(open, clean(c.Item)+prefixed(": ", clean(c.Detail)))
+		}
+	}
+	return fmt.Sprintf("%d of %d", len(list)-len(open), len(list)) + prefixed(", but: ", strings.Join(open, "; "))
 }

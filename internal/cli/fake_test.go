@@ -309,10 +309,10 @@ func (f *fake) takenBack(app string) {
 	f.shipped[app] = d
 }
 
-func (f *fake) Approve(_ context.Context, _ string, n int, _, reason string) (domain.Delivery, error) {
-	f.record("approve %d %q", n, reason)
+func (f *fake) Approve(_ context.Context, a web.Answer) (domain.Delivery, error) {
+	f.record("approve %d %q of %s%s", a.Number, a.Reason, shortDigest(a.Digest), prefixed(" at ", a.Gate))
 	if f.plays("over") {
-		return domain.Delivery{}, domain.Errorf(domain.Refused, "#%d asks nothing now", n)
+		return domain.Delivery{}, domain.Errorf(domain.Refused, "#%d asks nothing now", a.Number)
 	}
 	d := waitingSample()
 	if !f.plays("two-needed") {
@@ -375,12 +375,12 @@ func (f *fake) Plan(_ context.Context, r web.PlanRequest) (web.PlanView, error) 
 	return p, nil
 }
 
-func (f *fake) Freeze(_ context.Context, app, _, reason string, until *time.Time) error {
+func (f *fake) Freeze(_ context.Context, app, _, reason string, until *time.Time) (domain.Frozen, error) {
 	f.record("freeze %q %q until=%t", app, reason, until != nil)
-	return nil
+	return domain.Frozen{Freeze: domain.Freeze{App: app, By: "ana", Reason: reason, Until: until}}, nil
 }
 
-func (f *fake) Thaw(_ context.Context, app, _, reason string) error {
+func (f *fake) Thaw(_ context.Context, app, _, reason string, _ bool) error {
 	f.record("thaw %q %q", app, reason)
 	return nil
 }

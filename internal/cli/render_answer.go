@@ -61,6 +61,9 @@ func (v view) plan(p web.PlanView) string {
 		fmt.Fprintf(&b, "parity   %s    ", clean(p.Parity))
 	}
 	fmt.Fprintf(&b, "loosened by this commit: %s\n", loosened)
+	if len(p.Policy) > 0 {
+		fmt.Fprintf(&b, "the server's policy: %s\n", clean(strings.Join(p.Policy, "; ")))
+	}
 	for _, n := range p.NotInForce {
 		b.WriteString(v.paint.yellow("not in force yet: ") + clean(n) + "\n")
 	}

@@ -18,6 +18,7 @@ type ServeOptions struct {
 	Certs  string // folder of certificate files, "" for none
 	Trust  string // networks whose forwarding headers the proxy believes, separated by commas
 	Demo   bool   // times below the usual bounds are accepted
+	Policy string // file of the server's policy; "" is DATA/policy.yaml, if it is there
 	// Version of the program.
 	Version string
 	// Out takes the lines for people, Err everything else.
@@ -55,6 +56,11 @@ Exit codes
 			if err != nil {
 				return usage("--data: %w", err)
 			}
+			if o.Policy != "" {
+				if o.Policy, err = filepath.Abs(o.Policy); err != nil {
+					return usage("--policy: %w", err)
+				}
+			}
 			o.Data, o.Version = data, s.version()
 			return s.commands.Serve(cmd.Context(), o)
 		},
@@ -66,6 +72,7 @@ Exit codes
 	flags.StringVar(&o.Listen, "listen", "127.0.0.1:7070", "`ADDRESS` of the API over TCP, always with a token")
 	flags.StringVar(&o.Certs, "certs", "", "`FOLDER` with certificate files; TLS then listens at --https, else at 127.0.0.1:8443")
 	flags.StringVar(&o.Trust, "trust", "", "`NETWORKS` whose X-Forwarded-* and Forwarded headers are believed, such as 127.0.0.1/32 behind nginx")
+	flags.StringVar(&o.Policy, "policy", "", "`FILE` of what is demanded of every delivery; else DATA/policy.yaml, if it is there")
 	flags.BoolVar(&o.Demo, "demo", false, "accept times below their usual bounds, for trying things out")
 	return cmd
 }

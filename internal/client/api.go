@@ -92,9 +92,18 @@ func (c *Client) Cancel(ctx context.Context, app string, number int, why string)
 	return post[domain.Delivery](ctx, c, delivery(app, number)+"/cancel", reason{Reason: why})
 }
 
+// Approval is a person's yes, and what it is about.
+type Approval struct {
+	// Gate is what it answers; "" is what the delivery asks, where that needs no name.
+	Gate string `json:"gate,omitempty"`
+	// Digest is the artifact that the person was shown.
+	Digest string `json:"digest,omitempty"`
+	Reason string `json:"reason,omitempty"`
+}
+
 // Approve agrees with what a delivery waits for.
-func (c *Client) Approve(ctx context.Context, app string, number int, why string) (domain.Delivery, error) {
-	return post[domain.Delivery](ctx, c, delivery(app, number)+"/approve", reason{Reason: why})
+func (c *Client) Approve(ctx context.Context, app string, number int, yes Approval) (domain.Delivery, error) {
+	return post[domain.Delivery](ctx, c, delivery(app, number)+"/approve", yes)
 }
 
 // Reject says no to what a delivery waits for: it ends, and goes back where it had traffic.
@@ -138,9 +147,8 @@ type freeze struct {
 }
 
 // Freeze stops what starts Deploy production, for one app or, with app "", for the whole server.
-func (c *Client) Freeze(ctx context.Context, app, why string, until *time.Time) error {
-	_, err := post[struct{}](ctx, c, path("freeze"), freeze{App: app, Reason: why, Until: until})
-	return err
+func (c *Client) Freeze(ctx context.Context, app, why string, until *time.Time) (domain.Frozen, error) {
+	return post[domain.Frozen](ctx, c, path("freeze"), freeze{App: app, Reason: why, Until: until})
 }
 
 // Thaw lifts a freeze, and the hold of the app when app is given.

@@ -32,7 +32,7 @@ type Options struct {
 // holds what could be read and must not be delivered.
 func Parse(name string, src []byte, opts Options) (*File, []Finding) {
 	f := &File{places: newPlaces(name, src, opts)}
-	w := &walker{places: &f.places}
+	w := &walker{places: &f.places, owner: FileName}
 	body, ok := w.syntax(src)
 	if !ok {
 		return nil, f.findings()

@@ -59,16 +59,21 @@ func keepLonger(s *stricter, path string, own, last Duration, effective *Duratio
 	}
 }
 
+// tell says what a commit changes of what judges it where the last file cannot stand in: it is in force at once, and seen.
+func (s *stricter) tell(format string, args ...any) {
+	s.say(format+": in force at once", args...)
+}
+
 func (s *stricter) tests() {
-	lastLevels, levels := s.last.Test.Level(), s.own.Test.Level()
+	last := s.last.Test.Level()
 	effective := []**Level{&s.e.Test.Unit, &s.e.Test.Integration, &s.e.Test.E2E}
-	for i, l := range levels {
-		before := lastLevels[i].Level
-		if before == nil || before.Run.Zero() || l.Level == nil || !l.Level.Run.Zero() {
-			continue
+	for i, l := range s.own.Test.Level() {
+		*effective[i] = s.level(l.Name, l.Level, last[i].Level)
+	}
+	for _, lint := range s.last.Build.Lint {
+		if !slices.ContainsFunc(s.own.Build.Lint, func(c Command) bool { return c.Text == lint.Text }) {
+			s.tell("build.lint: %s is no longer run", lint.Text)
 		}
-		s.say("test.%s: it became none: %s", l.Name, l.Level.None)
-		*effective[i] = before
 	}
 }
 
@@ -86,23 +91,15 @@ func (s *stricter) checks() {
 		before, now := s.last.Verify.Checks[name], s.own.Verify.Checks[name]
 		if now == nil {
 			s.say("verify.checks.%s: it is removed", name)
-			s.e.Verify.Checks[name] = before
+			s.e.Verify.Checks[name] = s.asked(before)
 			continue
 		}
-		c := *now
-		if before.Only == "" && now.Only != "" || before.Only != "" && now.Only != "" && before.Only != now.Only {
-			s.say("verify.checks.%s: it runs in %s only", name, now.Only)
-			c.Only = before.Only
+		s.check(name, now, before)
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.own.Metrics)) {
+		if before := s.last.Metrics[name]; before != nil && before.Query.Text != s.own.Metrics[name].Query.Text {
+			s.tell("metrics.%s: %s, was %s", name, s.own.Metrics[name].Query, before.Query)
 		}
-		if bool(before.Critical) && !bool(now.Critical) {
-			s.say("verify.checks.%s: it is no longer critical", name)
-			c.Critical = Flag(now.HTTP != "" && now.Method.reads())
-		}
-		if before.Within > 0 && (now.Within == 0 || now.Within > before.Within) && now.HTTP != "" {
-			s.say("verify.checks.%s: it may take longer than %s", name, before.Within)
-			c.Within = before.Within
-		}
-		s.e.Verify.Checks[name] = &c
 	}
 }
 
@@ -276,8 +273,14 @@ func (s *stricter) gates() {
 	for _, who := range own.Approvals.From {
 		if !slices.Contains(last.Approvals.From, who) {
 			s.say("gates.approvals.from: %s is new", who)
-			a.From, a.Need = last.Approvals.From, max(a.Need, last.Approvals.Need)
+			a.From = last.Approvals.From
 		}
+	}
+	if len(a.From) > 1 && int(a.Need) > len(a.From) || len(a.From) == 1 && len(last.Approvals.From) > 1 && a.Need > 1 {
+		a.From = last.Approvals.From // what stays of both must be possible
+	}
+	if int(a.Need) > len(a.From) && len(a.From) > 1 {
+		a.Need = last.Approvals.Need
 	}
 	keep(s, "gates.approvals.expire", own.Approvals.Expire, last.Approvals.Expire, &a.Expire)
 	s.e.Gates.Approvals = &a

@@ -97,7 +97,7 @@ func placeKind(path string) string {
 func (w *walker) unknown(path string, p pair, known fields) {
 	owner := path
 	if path == "" {
-		owner = FileName
+		owner = w.owner
 	}
 	why := owner + " has no such key"
 	if path == "" && p.name != "" && isMapping(p.value) {

@@ -13,6 +13,7 @@ import (
 // at once.
 type walker struct {
 	*places
+	owner string // what the file is called in findings
 	stars []Span // values that begin with an unquoted *, reported already
 }
 

@@ -354,6 +354,10 @@ func (p ports) Accept(_ context.Context, _, commit string, _ io.Reader) (Commit,
 	return Commit{SHA: commit, Subject: "change " + commit[:1], Author: "ana", Repository: "root"}, nil
 }
 
+func (p ports) Reachable(context.Context, string, string, string, []string) (bool, error) {
+	return true, nil
+}
+
 func (p ports) Have(context.Context, string) ([]string, error) { return nil, nil }
 
 func (p ports) File(_ context.Context, _, commit, _ string) ([]byte, error) {

@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -24,7 +25,12 @@ var gates = [...]gate{
 	{"newest", (*run).newestGate},
 	{"held", (*run).heldGate},
 	{"freeze", (*run).freezeGate},
+	{"window", (*run).windowGate},
+	{"parity", (*run).parityGate},
 	{"staging", (*run).stagingGate},
+	{"policy", (*run).policyGate},
+	{gateWayBack, (*run).wayBackGate},
+	{gateApprovals, (*run).approvalsGate},
 }
 
 // The states of a gate.
@@ -100,7 +106,7 @@ func (r *run) sweep(ctx context.Context) (shut *domain.Gate, err error) {
 	var list []domain.Gate
 	for _, g := range gates {
 		var now domain.Gate
-		if now, err = g.look(r, ctx); err != nil {
+		if now, err = r.look(ctx, g); err != nil {
 			if ctx.Err() != nil {
 				return nil, context.Cause(ctx)
 			}
@@ -126,6 +132,28 @@ func (r *run) sweep(ctx context.Context) (shut *domain.Gate, err error) {
 		}
 	}
 	return shut, err
+}
+
+// blindFor is how long a gate may be impossible to look at, because the store or a driver does not answer.
+const blindFor = 10 * time.Minute
+
+// look asks one gate. What is no refusal but a failure to look keeps it shut for a while: a full disk ends no delivery.
+func (r *run) look(ctx context.Context, g gate) (domain.Gate, error) {
+	now, err := g.look(r, ctx)
+	var known *domain.Error
+	if err == nil || errors.As(err, &known) || ctx.Err() != nil {
+		delete(r.blind, g.name)
+		return now, err
+	}
+	since, blind := r.blind[g.name]
+	if !blind {
+		since = time.Now()
+		r.blind[g.name] = since
+	}
+	if time.Since(since) > blindFor {
+		return now, domain.Errorf(domain.Failed, "gate %s cannot be looked at for %s: %w", g.name, blindFor, err)
+	}
+	return waiting("belay", since.Add(blindFor), "gate %s cannot be looked at: %v", g.name, err), nil
 }
 
 // newestGate: once a newer delivery has passed Verify staging, an older one does not go before it or after it.
@@ -222,75 +250,6 @@ func wayOut(app string) string {
 	return fmt.Sprintf("ship another release: it lifts the hold when it passes Verify staging; or belay thaw --app %s --reason …", app)
 }
 
-// freezeGate waits while the server or the app is frozen.
-func (r *run) freezeGate(ctx context.Context) (domain.Gate, error) {
-	f, err := r.s.frozen(ctx, r.d.App)
-	if err != nil || f == nil {
-		return passed("none"), err
-	}
-	since, err := r.instant(ctx, "frozen since")
-	if err != nil {
-		return domain.Gate{}, err
-	}
-	until := since.Add(queueWait)
-	if time.Now().After(until) {
-		return domain.Gate{}, domain.Errorf(domain.Expired, "frozen by %s for more than %s: %s", f.By, queueWait, f.Reason)
-	}
-	if f.Until != nil && f.Until.Before(until) {
-		until = *f.Until
-	}
-	return waiting(f.By, until, "frozen: %s", f.Reason), nil
-}
-
-// thawed waits until nothing is frozen: a shift up waits at its weight.
-func (r *run) thawed(ctx context.Context, what string) error {
-	deadline := time.Now().Add(queueWait)
-	look := time.NewTicker(gateEvery)
-	defer look.Stop()
-	shown := false
-	defer func() {
-		if shown && r.s.life.Err() == nil { // after a restart it still waits
-			r.goOn(ctx)
-		}
-	}()
-	for {
-		f, err := r.s.frozen(ctx, r.d.App)
-		if err != nil || f == nil {
-			return err
-		}
-		if time.Now().After(deadline) {
-			return domain.Errorf(domain.Expired, "frozen by %s for more than %s: %s", f.By, queueWait, f.Reason)
-		}
-		if !shown {
-			until := deadline
-			if f.Until != nil && f.Until.Before(until) {
-				until = *f.Until
-			}
-			shown = true
-			r.wait(ctx, fmt.Sprintf("%s waits, frozen: %s", what, f.Reason), f.By, until)
-		}
-		select {
-		case <-look.C:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-}
-
-// frozen returns the freeze that holds for an app now, nil when none does.
-func (s *Service) frozen(ctx context.Context, app string) (*domain.Freeze, error) {
-	list, err := s.ports.Store.Freezes(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for _, f := range list {
-		if (f.App == "" || f.App == app) && (f.Until == nil || f.Until.After(time.Now())) {
-			return &f, nil
-		}
-	}
-	return nil, nil
-}
-
 // unhealthyFor is how long staging may miss an instance before that counts.
 const unhealthyFor = 10 * time.Second
 
@@ -346,60 +305,4 @@ func (s *Service) health(ctx context.Context, rel domain.Release) (healthy, want
 		wanted += w.Instances
 	}
 	return healthy, wanted, err
-}
-
-// Freeze stops what would start Deploy production.
-func (s *Service) Freeze(ctx context.Context, app, by, reason string, until *time.Time) error {
-	if reason == "" {
-		return domain.Errorf(domain.Invalid, "a freeze needs a reason").WithHint(`--reason "database move"`)
-	}
-	f := domain.Freeze{App: app, By: by, Reason: reason, Since: *now(), Until: until}
-	if err := s.ports.Store.SetFreeze(ctx, f); err != nil {
-		return err
-	}
-	s.emit(ctx, domain.Event{Type: "freeze.set", App: app, By: by, Data: map[string]any{"reason": reason, "until": until}})
-	return nil
-}
-
-// stopped reports whether there is a freeze of just this app (or of the server, with ""), or a hold of the app.
-func (s *Service) stopped(ctx context.Context, app string) (bool, error) {
-	list, err := s.ports.Store.Freezes(ctx)
-	if err != nil {
-		return false, err
-	}
-	for _, f := range list {
-		if f.App == app {
-			return true, nil
-		}
-	}
-	if app == "" {
-		return false, nil
-	}
-	h, err := s.ports.Store.Hold(ctx, app)
-	return h != nil, err
-}
-
-// Thaw lifts a freeze, and the hold of the app.
-func (s *Service) Thaw(ctx context.Context, app, by, reason string) error {
-	if reason == "" {
-		return domain.Errorf(domain.Invalid, "a thaw needs a reason").WithHint(`--reason "the move is over"`)
-	}
-	if frozen, err := s.stopped(ctx, app); err != nil {
-		return err
-	} else if !frozen {
-		return domain.Errorf(domain.NotFound, "nothing to thaw: there is no such freeze, and no hold").
-			WithHint("belay status shows what stops an app")
-	}
-	if err := s.ports.Store.LiftFreeze(ctx, app); err != nil {
-		return err
-	}
-	s.emit(ctx, domain.Event{Type: "freeze.lifted", App: app, By: by, Data: map[string]any{"reason": reason}})
-	if app == "" {
-		return nil
-	}
-	if h, err := s.ports.Store.Hold(ctx, app); err != nil || h == nil {
-		return err
-	}
-	s.emit(ctx, domain.Event{Type: "hold.lifted", App: app, By: by, Data: map[string]any{"reason": reason}})
-	return s.ports.Store.ClearHold(ctx, app)
 }

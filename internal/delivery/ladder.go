@@ -73,6 +73,15 @@ func (l *ladder) close(ctx context.Context) {
 
 // enough is asked once a second when the hold is over and nothing is wrong.
 func (l *ladder) enough(ctx context.Context, report guard.Report) (bool, error) {
+	if why, err := l.firstStep(ctx); err != nil {
+		return l.later(ctx, err)
+	} else if why != "" {
+		yes, err := l.ask(ctx, why)
+		if yes && err == nil {
+			err = l.run.remember(ctx, beyondKey, true)
+		}
+		return yes && err == nil, err
+	}
 	busy := report.Next.Requests >= config.LadderRequests
 	if report.Worse() {
 		if report.ErrorRate() > l.run.settings.Guard.ErrorRate {
@@ -163,7 +172,7 @@ func (l *ladder) ask(ctx context.Context, why string) (bool, error) {
 		return l.later(ctx, err)
 	}
 	for _, f := range facts {
-		if f.Kind == approveFact && !f.At.Before(l.asked) {
+		if f.Kind == approveFact && (f.Gate == gateEvidence || f.Gate == "") && !f.At.Before(l.asked) {
 			l.run.ask(false)
 			l.approved = f.By
 			return true, nil

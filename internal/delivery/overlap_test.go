@@ -205,7 +205,7 @@ func TestLowTraffic(t *testing.T) {
 				}
 				w.restart() // who is asked is asked still
 				w.until("it asks again", func() bool { r := w.life.s.find("shop", b.Number); return r != nil && r.asking() })
-				if _, err := w.life.s.Approve(t.Context(), "shop", b.Number, "bo", ""); err != nil {
+				if _, err := w.life.s.Approve(t.Context(), Answer{App: "shop", Number: b.Number, By: "bo"}); err != nil {
 					t.Error(err)
 				}
 				w.until("it goes on", func() bool { return !w.life.s.find("shop", b.Number).asking() })
@@ -218,7 +218,7 @@ func TestLowTraffic(t *testing.T) {
 			}
 		}},
 		{name: "asked and nobody answers", state: domain.RolledBackState, says: "nobody said within 4h", act: func(t *testing.T, w *world, b domain.Delivery) {
-			if _, err := w.life.s.Approve(t.Context(), "shop", b.Number, "bo", ""); domain.CodeOf(err) != domain.Refused {
+			if _, err := w.life.s.Approve(t.Context(), Answer{App: "shop", Number: b.Number, By: "bo"}); domain.CodeOf(err) != domain.Refused {
 				t.Errorf("approved before it asked: %v", err)
 			}
 			time.Sleep(4 * time.Hour)
@@ -259,7 +259,7 @@ func TestFreezeStopsShifts(t *testing.T) {
 			b := w.ship("b")
 			w.inStage(b.Number, domain.DeployProduction)
 			time.Sleep(20 * time.Second) // at 5 %
-			if err := w.life.s.Freeze(t.Context(), "", "bo", "database move", nil); err != nil {
+			if _, err := w.life.s.Freeze(t.Context(), "", "bo", "database move", nil); err != nil {
 				t.Fatal(err)
 			}
 			time.Sleep(10 * time.Minute)
@@ -276,7 +276,7 @@ func TestFreezeStopsShifts(t *testing.T) {
 				w.want("back", w.await(b.Number), domain.RolledBackState, only("a", true))
 				return
 			}
-			if err := w.life.s.Thaw(t.Context(), "", "bo", "over"); err != nil {
+			if err := w.life.s.Thaw(t.Context(), "", "bo", "over", false); err != nil {
 				t.Fatal(err)
 			}
 			w.want("thawed", w.await(b.Number), domain.DoneState, only("b", false))

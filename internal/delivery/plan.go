@@ -22,8 +22,8 @@ func (s *Service) Plan(ctx context.Context, q PlanRequest) (PlanView, error) {
 	if err != nil {
 		return PlanView{}, err
 	}
-	set := newSettings(file, last)
-	v := PlanView{App: app, Commit: q.Commit, Loosened: set.Loosened, NotInForce: notInForce(file)}
+	set, file := newSettings(file, last, s.policy().Floors(app))
+	v := PlanView{App: app, Commit: q.Commit, Loosened: set.Loosened, Policy: set.Raised, NotInForce: notInForce(file)}
 	if err := s.taken(ctx, file); domain.CodeOf(err) == domain.Conflict {
 		v.Refused = err.Error()
 	} else if err != nil {
@@ -50,6 +50,17 @@ func (s *Service) Plan(ctx context.Context, q PlanRequest) (PlanView, error) {
 		v.Rollback += fmt.Sprintf(" · %s is held since #%d was rolled back; a new release that passes Verify staging lifts it", app, h.Delivery)
 	}
 	v.Rows, v.Earliest = planRows(file, set, fleet)
+	if v.Rows[productionStage].Summary, err = s.gatesNow(ctx, app, file, set, fleet); err != nil {
+		return v, err
+	}
+	if err := s.fitsWindow(ctx, app, file, set); domain.CodeOf(err) == domain.Refused {
+		v.Refused = err.Error()
+	} else if err != nil {
+		return v, err
+	}
+	if err := s.planParity(ctx, &v, file, last); err != nil {
+		return v, err
+	}
 	return v, s.prospects(ctx, &v, file, set, slot)
 }
 
@@ -82,8 +93,6 @@ func planRows(f *config.File, set settings, fleet rollout.Fleet) ([]PlanRow, flo
 			if fleet.Stable == nil {
 				row.Summary = checks + " · no rollback to rehearse yet"
 			}
-		case domain.DeployProduction:
-			row.Summary = "gates: not held, no freeze, staging verified and healthy"
 		case domain.VerifyProduction:
 			row.Summary = fmt.Sprintf("error rate < %s, p95 < baseline + %s, %s", rate(set.VerifyErrorRate), rate(set.VerifyLatency), checks)
 		case domain.Monitor:

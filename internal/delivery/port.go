@@ -62,6 +62,8 @@ type Commit struct {
 	Author     string
 	Committer  string
 	Repository string // identity of the repository: its root commit
+	// AuthorEmail and CommitterEmail are what the commit says; nobody proves them.
+	AuthorEmail, CommitterEmail string
 }
 
 // Source is the server's copy of the repositories.
@@ -70,6 +72,9 @@ type Source interface {
 	Accept(ctx context.Context, app, sha string, bundle io.Reader) (Commit, error)
 	Have(ctx context.Context, app string) ([]string, error)
 	File(ctx context.Context, app, sha, path string) ([]byte, error)
+	// Reachable reports whether one of the branches of a remote leads to the commit. The remote is asked: what a person who
+	// ships says of branches proves nothing.
+	Reachable(ctx context.Context, app, sha, remote string, branches []string) (bool, error)
 }
 
 // Artifact is what a build made.

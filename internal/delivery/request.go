@@ -67,6 +67,8 @@ type PlanView struct {
 	Rollback string    `json:"rollback"` // sentence: where one could go back to
 	Parity   string    `json:"parity,omitempty"`
 	Loosened []string  `json:"loosened"`
+	// Policy is what the server's policy demands beyond the file.
+	Policy []string `json:"policy,omitempty"`
 	// NotInForce lists what the file says and this server does not do yet.
 	NotInForce []string `json:"not_in_force,omitempty"`
 	Refused    string   `json:"refused,omitempty"` // why it would be refused now
@@ -111,4 +113,6 @@ type Health struct {
 	FreeBytes  int64    `json:"free_bytes"`
 	StoreBytes int64    `json:"store_bytes"`
 	Sandbox    string   `json:"sandbox"` // how repository code is kept apart, or why it is not
+	// Policy is the file of the server's policy, and what is wrong with it; "" when there is none.
+	Policy string `json:"policy,omitempty"`
 }

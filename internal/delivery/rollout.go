@@ -323,22 +323,55 @@ func (s *Service) settled(rec domain.RolloutRecord) {
 
 // lastDone returns the file of the newest delivery of the app that was done before number; nil when there is none.
 func (s *Service) lastDone(ctx context.Context, app string, before int) (*config.File, error) {
-	list, err := s.ports.Store.Deliveries(ctx, app, lastDoneDepth)
+	number, err := s.lastDoneNumber(ctx, app, before)
 	if err != nil {
 		return nil, err
 	}
-	for _, d := range list {
-		if d.Number >= before || d.State != domain.DoneState {
-			continue
-		}
-		past := s.newRun(d)
-		var text storedFile
-		if found, err := past.recall(ctx, "file", &text); err != nil || !found {
-			return nil, err
-		}
-		return parse(text.Name, []byte(text.Text), true)
+	return s.fileOf(ctx, app, number)
+}
+
+// lastDoneNumber returns the newest delivery of the app that was done before number, 0 when there is none.
+func (s *Service) lastDoneNumber(ctx context.Context, app string, before int) (int, error) {
+	list, err := s.ports.Store.Deliveries(ctx, app, lastDoneDepth)
+	if err != nil {
+		return 0, err
 	}
-	return nil, nil
+	for _, d := range list {
+		if d.Number < before && d.State == domain.DoneState {
+			return d.Number, nil
+		}
+	}
+	if len(list) < lastDoneDepth {
+		return 0, nil
+	}
+	// However many red ones came since: what serves says by what it is judged.
+	slot, err := s.ports.Store.Slot(ctx, app, domain.Production)
+	if err != nil || slot.Done == "" {
+		return 0, err
+	}
+	rel, err := s.ports.Store.Release(ctx, slot.Done)
+	if err != nil || rel.Delivery >= before {
+		return 0, err
+	}
+	return rel.Delivery, nil
+}
+
+// fileOf returns the file of a delivery, nil for delivery 0.
+func (s *Service) fileOf(ctx context.Context, app string, number int) (*config.File, error) {
+	if number == 0 {
+		return nil, nil
+	}
+	d, err := s.ports.Store.Delivery(ctx, app, number)
+	if err != nil {
+		return nil, err
+	}
+	var text storedFile
+	if found, err := s.newRun(d).recall(ctx, "file", &text); err != nil {
+		return nil, err
+	} else if !found {
+		return nil, domain.Errorf(domain.Failed, "the file of #%d, by which later deliveries are judged, is not stored", number)
+	}
+	return parse(text.Name, []byte(text.Text), true)
 }
 
 // lastDoneDepth is how many deliveries back the last one that was done is looked for.

@@ -24,9 +24,11 @@ type run struct {
 	artifact Artifact
 	file     *config.File
 	settings settings
-	bare     bool           // a way back after done: it belongs to no delivery of its own
-	keeping  sync.WaitGroup // of decisions that are being stored
-	missed   time.Time      // since when staging misses an instance, as its gate saw it
+	bare     bool                 // a way back after done: it belongs to no delivery of its own
+	keeping  sync.WaitGroup       // of decisions that are being stored
+	missed   time.Time            // since when staging misses an instance, as its gate saw it
+	blind    map[string]time.Time // since when a gate cannot be looked at
+	asked    map[string]patience  // by gate: how long people have been asked
 
 	mu       sync.Mutex
 	asks     bool // somebody's word is waited for
@@ -101,21 +103,11 @@ func (r *run) load(ctx context.Context) error {
 	if !found {
 		return domain.Errorf(domain.Failed, "the file of delivery #%d is not stored", r.d.Number)
 	}
-	if r.file, err = parse(text.Name, []byte(text.Text), r.s.options.Demo); err != nil {
-		return err
-	}
-	last, err := r.s.lastDone(ctx, r.d.App, r.d.Number)
+	own, err := parse(text.Name, []byte(text.Text), r.s.options.Demo)
 	if err != nil {
 		return err
 	}
-	r.settings, err = journal.Do(ctx, r.journal(), "settings", func(context.Context) (settings, error) {
-		set := newSettings(r.file, last)
-		if r.d.Urgent != "" {
-			set = set.urgent()
-		}
-		return set, nil
-	})
-	if err != nil {
+	if err := r.judgedBy(ctx, own); err != nil {
 		return err
 	}
 	r.update(ctx, func(d *domain.Delivery) {

@@ -30,6 +30,13 @@ type Ports struct {
 	Synthetic    Synthetic
 	Jobs         Jobs
 	Takeover     Takeover
+	// Databases asks what a database is; nil: none is asked, which parity says.
+	Databases Databases
+	// Policy is the administrator's, nil for none; People are the users of the machine, nil when nobody knows them.
+	Policy Policy
+	People People
+	// Safe is the store of secrets; nil: there is none.
+	Safe Safe
 	// Notifications tells people; nil: nobody is told.
 	Notifications Notifications
 	Health        func(context.Context) (Health, error)
@@ -55,6 +62,10 @@ type Service struct {
 	end  context.CancelCauseFunc
 	wg   sync.WaitGroup
 
+	answering sync.Mutex // one answer of a person at a time
+
+	freezing sync.Mutex // while a freeze is set or lifted
+
 	mu   sync.Mutex
 	runs map[string]*run // by delivery id
 	// returns holds the rollouts that go back after a delivery was done, by app and environment.
@@ -73,7 +84,7 @@ func New(p Ports, o Options) *Service {
 	s.engine = &rollout.Engine{
 		Driver: p.Runner, Router: p.Traffic, Guard: s, Gate: s, Checker: s, Ledger: s, Journal: p.Store, Observer: s,
 		Limits: rollout.Limits{
-			Step: config.StepSlack, Gate: queueWait, Proof: proofWait, Rollback: config.RollbackDeadline, PageEvery: config.RollbackPageEvery,
+			Step: config.StepSlack, Gate: openingWait, Proof: proofWait, Rollback: config.RollbackDeadline, PageEvery: config.RollbackPageEvery,
 			RollbackDrain: config.RollbackWebSocketDrain,
 		},
 	}
@@ -118,6 +129,8 @@ func (s *Service) Start(ctx context.Context) error {
 	for _, d := range active {
 		s.launch(runs[d.App+"/"+itoa(d.Number)])
 	}
+	s.spawn(s.keepSecrets)
+	s.spawn(s.thaws)
 	return nil
 }
 
@@ -204,7 +217,7 @@ func (s *Service) wanted(ctx context.Context, r *run) error {
 
 func (s *Service) newRun(d domain.Delivery) *run {
 	return &run{
-		s: s, d: record{d}, rollouts: map[domain.Environment]*rollout.Rollout{}, leases: map[domain.Environment]func(){},
+		s: s, d: record{d}, blind: map[string]time.Time{}, rollouts: map[domain.Environment]*rollout.Rollout{}, leases: map[domain.Environment]func(){},
 		back:    make(chan struct{}),
 		lowered: map[domain.Environment]chan struct{}{domain.Staging: make(chan struct{}), domain.Production: make(chan struct{})},
 		life:    s.life, halt: func(error) {}, stop: func(error) {}, over: make(chan struct{}),
@@ -253,8 +266,18 @@ func (s *Service) Ship(ctx context.Context, in Submission) (domain.Delivery, err
 	if err := s.taken(ctx, file); err != nil {
 		return domain.Delivery{}, err
 	}
+	if err := s.admitSecrets(ctx, in.App, file); err != nil {
+		return domain.Delivery{}, err
+	}
 	external, err := s.admitFrom(ctx, file, in.From)
 	if err != nil {
+		return domain.Delivery{}, err
+	}
+	people := s.makers(commit, in.By)
+	if err := s.admitGates(ctx, file, commit, people); err != nil {
+		return domain.Delivery{}, err
+	}
+	if err := s.admitWindow(ctx, file, in.Urgent); err != nil {
 		return domain.Delivery{}, err
 	}
 	if err := s.ports.Store.EnsureApp(ctx, in.App, commit.Repository+":"+in.Folder); err != nil {
@@ -271,7 +294,7 @@ func (s *Service) Ship(ctx context.Context, in Submission) (domain.Delivery, err
 		}
 	}
 	d, created, err := s.ports.Store.CreateDelivery(ctx, domain.Delivery{
-		ID: id, App: in.App, Commit: commit.SHA, Subject: commit.Subject, Author: commit.Author, ShippedBy: in.By, Folder: in.Folder,
+		ID: id, App: in.App, Commit: commit.SHA, Subject: commit.Subject, Author: commit.Author, People: people, ShippedBy: in.By, Folder: in.Folder,
 		State: domain.Queued, Created: *now(), Stages: newStages(), Loosened: []string{}, Urgent: in.Urgent, From: in.From,
 	}, in.Key)
 	if err != nil || !created {
@@ -329,7 +352,7 @@ func (s *Service) endNow(ctx context.Context, f domain.Fact) (domain.Delivery, e
 		return d, err
 	}
 	if d.State.Final() {
-		return d, domain.Errorf(domain.Refused, "#%d has ended: %s", d.Number, d.State)
+		return d, hasEnded(d)
 	}
 	r := s.find(app, d.Number)
 	if r != nil && r.settled() {

@@ -25,16 +25,16 @@ type settings struct {
 	StagingHold time.Duration    `json:"staging_hold"`
 	Undecided   config.Undecided `json:"undecided"`
 	Loosened    []string         `json:"loosened"`
+	// Raised is what the server's policy changed.
+	Raised []string `json:"raised,omitempty"`
 }
 
 // crashLoop is how often an instance of next may end by itself before it is taken for broken.
 const crashLoop = 3
 
-func newSettings(own, last *config.File) settings {
-	effective, loosened := config.Stricter(own, last)
-	if loosened == nil {
-		loosened = []string{}
-	}
+// newSettings returns the limits, and the file that a delivery is held to.
+func newSettings(own, last *config.File, floors domain.Floors) (settings, *config.File) {
+	effective, loosened, raised := effective(own, last, floors)
 	return settings{
 		Guard: guard.Limits{
 			ErrorRate: float64(effective.Guard.ErrorRate.Rate), ErrorFor: time.Duration(effective.Guard.ErrorRate.For),
@@ -48,15 +48,17 @@ func newSettings(own, last *config.File) settings {
 		StagingHold:     time.Duration(effective.Rollout.StagingHold),
 		Undecided:       effective.Guard.Undecided,
 		Loosened:        loosened,
-	}
+		Raised:          raised,
+	}, effective
 }
 
-// urgent shortens the holds of the steps; Monitor stays as long as it is.
-func (s settings) urgent() settings {
-	s.Rollout.Soak = min(s.Rollout.Soak, config.UrgentBake)
+// urgent shortens the holds of the steps, but not below the floor of the server's policy; Monitor stays as long as it is.
+func (s settings) urgent(floor time.Duration) settings {
+	bake := max(config.UrgentBake, floor)
+	s.Rollout.Soak = min(s.Rollout.Soak, bake)
 	s.Rollout.Steps = slices.Clone(s.Rollout.Steps)
 	for i := range s.Rollout.Steps {
-		s.Rollout.Steps[i].Hold = min(s.Rollout.Steps[i].Hold, config.UrgentBake)
+		s.Rollout.Steps[i].Hold = min(s.Rollout.Steps[i].Hold, bake)
 	}
 	return s
 }

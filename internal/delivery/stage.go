@@ -188,6 +188,9 @@ func (r *run) test(ctx context.Context) (string, error) {
 	}}
 	levels, notes, err := r.s.ports.Tester.Test(ctx, job, r.artifact)
 	r.update(ctx, func(d *domain.Delivery) { d.Stages[1].Levels, d.Stages[1].Notes = levels, notes })
+	if err == nil {
+		err = r.countedLevels(levels)
+	}
 	if err != nil {
 		return "", err
 	}
@@ -237,6 +240,9 @@ func testSummary(levels []domain.LevelRecord) string {
 }
 
 func (r *run) deployStaging(ctx context.Context) (string, error) {
+	if err := r.atPar(ctx); err != nil {
+		return "", err
+	}
 	if err := r.advance(ctx, domain.Staging, domain.DeployStaging); err != nil {
 		return "", err
 	}

@@ -108,6 +108,8 @@ func (s *Server) register(api huma.API) {
 	s.registerLogs(api)
 	s.registerEvents(api)
 	s.registerExec(api)
+	s.registerSecrets(api)
+	s.registerChannels(api)
 }
 
 func (s *Server) registerApps(api huma.API) {
@@ -187,19 +189,29 @@ type answerInput struct {
 	}
 }
 
-func (s *Server) registerAnswers(api huma.API) {
-	approve := func(ctx context.Context, app string, number int, by, reason string) (domain.Delivery, error) {
-		if err := s.mayApprove(ctx); err != nil {
-			return domain.Delivery{}, err
-		}
-		return s.service.Approve(ctx, app, number, by, reason)
+// approveInput is a person's yes, and what it is about.
+type approveInput struct {
+	DeliveryPath
+	Body struct {
+		Reason string `json:"reason,omitempty" maxLength:"1000"`
+		Digest string `json:"digest,omitempty" maxLength:"200" doc:"The artifact that the person was shown: another one is refused."`
+		Gate   string `json:"gate,omitempty" enum:"approvals,way back,window,evidence" doc:"What it answers; empty is what the delivery asks, where that needs no name."`
 	}
+}
+
+func (s *Server) registerAnswers(api huma.API) {
+	post(s, api, "approve-delivery", "/v1/apps/{app}/deliveries/{number}/approve", "Agree with what a delivery waits for; on the unix socket only",
+		func(ctx context.Context, in *approveInput) (domain.Delivery, error) {
+			if err := s.mayApprove(ctx); err != nil {
+				return domain.Delivery{}, err
+			}
+			return s.service.Approve(ctx, Answer{App: in.App, Number: in.number(), Gate: in.Body.Gate, Digest: in.Body.Digest, By: by(ctx), Reason: in.Body.Reason})
+		})
 	for _, a := range []struct {
 		verb, summary string
 		do            func(ctx context.Context, app string, number int, by, reason string) (domain.Delivery, error)
 	}{
 		{"cancel", "End a delivery: reject it, or roll it back", s.service.Cancel},
-		{"approve", "Agree with what a delivery waits for; on the unix socket only", approve},
 		{"reject", "Say no to what a delivery waits for: it ends", s.service.Reject},
 	} {
 		post(s, api, a.verb+"-delivery", "/v1/apps/{app}/deliveries/{number}/"+a.verb, a.summary,
@@ -273,14 +285,14 @@ func (s *Server) registerActions(api huma.API) {
 			Until  *time.Time `json:"until,omitempty"`
 		}
 	}
-	post(s, api, "freeze", "/v1/freeze", "Stop what would reach production", func(ctx context.Context, in *change) (struct{}, error) {
-		return struct{}{}, s.service.Freeze(ctx, in.Body.App, by(ctx), in.Body.Reason, in.Body.Until)
+	post(s, api, "freeze", "/v1/freeze", "Stop what would reach production", func(ctx context.Context, in *change) (domain.Frozen, error) {
+		return s.service.Freeze(ctx, in.Body.App, by(ctx), in.Body.Reason, in.Body.Until)
 	})
 	post(s, api, "thaw", "/v1/thaw", "Lift a freeze, and the hold of an app", func(ctx context.Context, in *change) (struct{}, error) {
 		if in.Body.Until != nil {
 			return struct{}{}, domain.Errorf(domain.Invalid, "thaw: until: it is lifted for good")
 		}
-		return struct{}{}, s.service.Thaw(ctx, in.Body.App, by(ctx), in.Body.Reason)
+		return struct{}{}, s.service.Thaw(ctx, in.Body.App, by(ctx), in.Body.Reason, onSocket(ctx))
 	})
 }
 

@@ -126,8 +126,8 @@ func (f *fake) Cancel(_ context.Context, app string, number int, by, reason stri
 	return domain.Delivery{}, nil
 }
 
-func (f *fake) Approve(_ context.Context, app string, number int, by, reason string) (domain.Delivery, error) {
-	f.note("approve %s %d %s %s", app, number, by, reason)
+func (f *fake) Approve(_ context.Context, a web.Answer) (domain.Delivery, error) {
+	f.note("approve %s %d %s %s %s %s", a.App, a.Number, a.By, a.Reason, a.Gate, a.Digest)
 	return domain.Delivery{}, nil
 }
 
@@ -211,12 +211,12 @@ func (f *fake) LastEvent(context.Context) (int64, error) {
 	return int64(len(f.events)), nil
 }
 
-func (f *fake) Freeze(_ context.Context, app, by, reason string, until *time.Time) error {
+func (f *fake) Freeze(_ context.Context, app, by, reason string, until *time.Time) (domain.Frozen, error) {
 	f.note("freeze %s %s %s %v", app, by, reason, until != nil)
-	return nil
+	return domain.Frozen{Freeze: domain.Freeze{App: app, By: "ana", Reason: reason, Until: until}}, nil
 }
 
-func (f *fake) Thaw(_ context.Context, app, by, reason string) error {
+func (f *fake) Thaw(_ context.Context, app, by, reason string, _ bool) error {
 	f.note("thaw %s %s %s", app, by, reason)
 	return nil
 }
@@ -317,4 +317,22 @@ func (r *running) stop(t *testing.T) {
 	if err := r.server.Shutdown(ctx); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func (f *fake) SetSecret(_ context.Context, q web.SecretRequest) (domain.SecretSet, error) {
+	f.note("set %s by %s from %s: %d bytes", q.SecretPlace, q.By, q.From, len(q.Value.Reveal()))
+	return domain.SecretSet{SecretVersion: domain.SecretVersion{SecretPlace: q.SecretPlace, Version: 1}}, nil
+}
+
+func (f *fake) RotateSecret(_ context.Context, q web.SecretRequest) (web.RotationResult, error) {
+	f.note("rotate %s by %s, value %t, revoke %t", q.SecretPlace, q.By, q.Value != nil, q.Revoke)
+	return web.RotationResult{}, nil
+}
+
+func (f *fake) Secrets(_ context.Context, app string) (domain.SecretReport, error) {
+	return domain.SecretReport{App: app, Secrets: []domain.SecretStatus{}, Findings: []domain.SecretFinding{}}, nil
+}
+
+func (f *fake) SecretHistory(_ context.Context, app, name string) ([]domain.SecretVersion, error) {
+	return []domain.SecretVersion{{SecretPlace: domain.SecretPlace{App: app, Name: name}, Version: 1}}, nil
 }

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"os/user"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -25,8 +27,14 @@ func by(ctx context.Context) string {
 	return name
 }
 
-// peer returns ctx with the user at the other end of a unix socket, as the kernel knows it.
-func peer(ctx context.Context, conn net.Conn) context.Context {
+// onSocket reports whether the caller is a user of this machine, on its socket.
+func onSocket(ctx context.Context) bool {
+	_, named := ctx.Value(localKey{}).(local)
+	return named
+}
+
+// peer returns ctx with the person at the other end of a unix socket, as the kernel knows them.
+func (s *Server) peer(ctx context.Context, conn net.Conn) context.Context {
 	c, ok := conn.(*net.UnixConn)
 	if !ok {
 		return ctx
@@ -43,15 +51,56 @@ func peer(ctx context.Context, conn net.Conn) context.Context {
 	if err != nil || failed != nil {
 		return ctx
 	}
-	return context.WithValue(context.WithValue(ctx, localKey{}, true), identityKey{}, userName(credentials.Uid))
+	uid, doubt := person(s.options.Proc, credentials)
+	return context.WithValue(context.WithValue(ctx, localKey{}, local{doubt}), identityKey{}, userName(uid))
+}
+
+// local is a caller whom the kernel has named. Doubt is why it may be another person, "" for none.
+type local struct{ doubt string }
+
+// unset is the login of a process that no login began.
+const unset = ^uint32(0)
+
+// person returns who is behind a process: who logged in, where the kernel keeps that, since sudo and su change the user and
+// not the person; else the process's user. Doubt is why that cannot be told.
+func person(proc string, c *unix.Ucred) (uid uint32, doubt string) {
+	if _, kept := loginOf(proc, "self"); !kept {
+		return c.Uid, "" // this kernel keeps no logins
+	}
+	if c.Pid <= 0 {
+		return c.Uid, "its process is outside of what this server sees"
+	}
+	login, kept := loginOf(proc, strconv.Itoa(int(c.Pid)))
+	switch {
+	case !kept:
+		return c.Uid, "its process is gone, so that nobody can tell who began it"
+	case login == unset:
+		return c.Uid, ""
+	default:
+		return login, ""
+	}
+}
+
+// loginOf reads the login user of a process.
+func loginOf(proc, pid string) (uid uint32, kept bool) {
+	text, err := os.ReadFile(filepath.Join(proc, pid, "loginuid"))
+	if err != nil {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 32)
+	return uint32(n), err == nil
 }
 
 // mayApprove lets only a person of this machine approve: as long as nobody logs in, a token may be a machine's, and code that
 // runs as the server itself could use the socket.
 func (s *Server) mayApprove(ctx context.Context) error {
-	if local, _ := ctx.Value(localKey{}).(bool); !local {
+	who, known := ctx.Value(localKey{}).(local)
+	if !known {
 		return domain.Errorf(domain.Refused, "not approved: a token may be a machine's, and an approval is a person's").
 			WithHint("approve on the server itself, through its socket; reject takes a token too")
+	}
+	if who.doubt != "" {
+		return domain.Errorf(domain.Refused, "not approved: who asks is not known: %s", who.doubt).WithHint("run belay approve itself, on the server")
 	}
 	if s.options.NoApprovals != "" {
 		return domain.Errorf(domain.Refused, "not approved: %s", s.options.NoApprovals).

@@ -40,6 +40,8 @@ type Options struct {
 	// Collectors are further metrics to show under /metrics.
 	Collectors []prometheus.Collector
 	Log        *slog.Logger
+	// Proc is where the kernel tells of processes; "" is /proc.
+	Proc string
 
 	// HeaderTimeout and BodyTimeout bound how long a caller may take to send the header, and how long a body may stand still.
 	HeaderTimeout, BodyTimeout time.Duration
@@ -63,6 +65,9 @@ const (
 func (o Options) withDefaults() Options {
 	if o.MaxBundle == 0 {
 		o.MaxBundle = DefaultMaxBundle
+	}
+	if o.Proc == "" {
+		o.Proc = "/proc"
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -193,7 +198,7 @@ func (s *Server) listenUnix(path string) (net.Listener, error) {
 
 func (s *Server) serve(listener net.Listener, handler http.Handler) {
 	server := &http.Server{
-		Handler: handler, ConnContext: peer,
+		Handler: handler, ConnContext: s.peer,
 		ReadHeaderTimeout: s.options.HeaderTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		ErrorLog: slog.NewLogLogger(s.options.Log.Handler(), slog.LevelDebug),
 	}

@@ -28,7 +28,7 @@ type Service interface {
 	// Cancel ends a delivery: before production it is rejected, during a rollout it is rolled back.
 	Cancel(ctx context.Context, app string, number int, by, reason string) (domain.Delivery, error)
 	// Approve records by's yes to what a delivery waits for.
-	Approve(ctx context.Context, app string, number int, by, reason string) (domain.Delivery, error)
+	Approve(ctx context.Context, a Answer) (domain.Delivery, error)
 	// Reject records by's no: the delivery ends, and goes back where it had traffic.
 	Reject(ctx context.Context, app string, number int, by, reason string) (domain.Delivery, error)
 	// Rollback goes back and returns what was observed when the traffic has moved.
@@ -47,17 +47,31 @@ type Service interface {
 	Events(ctx context.Context, after int64, filter EventFilter, f func(domain.Event) error) error
 	// LastEvent returns the number of the newest stored event.
 	LastEvent(ctx context.Context) (int64, error)
-	Freeze(ctx context.Context, app, by, reason string, until *time.Time) error
+	// It says what it replaced, and which deliveries it stops now.
+	Freeze(ctx context.Context, app, by, reason string, until *time.Time) (domain.Frozen, error)
 	// Thaw lifts a freeze, and the hold of the app when app is given.
-	Thaw(ctx context.Context, app, by, reason string) error
+	// A freeze is lifted by who set it, or by an operator of the server.
+	Thaw(ctx context.Context, app, by, reason string, operator bool) error
+	// SetSecret stores a value; what runs goes on with the version that it has.
+	SetSecret(ctx context.Context, q SecretRequest) (domain.SecretSet, error)
+	// RotateSecret sets a value, or takes the newest, and delivers what is stable again with it.
+	RotateSecret(ctx context.Context, q SecretRequest) (RotationResult, error)
+	// Secrets says everything about an app's secrets but their values.
+	Secrets(ctx context.Context, app string) (domain.SecretReport, error)
+	// SecretHistory lists the versions of a secret, oldest first; app "" is the server.
+	SecretHistory(ctx context.Context, app, name string) ([]domain.SecretVersion, error)
 	// Health says what runs: versions, processes, disk.
 	Health(ctx context.Context) (Health, error)
+
+	Channels
 }
 
 // What the API hands on is in the words of the control plane.
 type (
 	// Submission is a commit handed over for delivery.
 	Submission = delivery.Submission
+	// Answer is a person's yes.
+	Answer = delivery.Answer
 	// RollbackRequest asks to go back.
 	RollbackRequest = delivery.RollbackRequest
 	// LogQuery selects log lines.
@@ -74,6 +88,10 @@ type (
 	PlanStep = delivery.PlanStep
 	// EventFilter selects events.
 	EventFilter = delivery.EventFilter
+	// SecretRequest asks to set or to rotate a secret.
+	SecretRequest = delivery.SecretRequest
+	// RotationResult is what a rotation has begun.
+	RotationResult = delivery.RotationResult
 	// Health is what the server knows of itself.
 	Health = delivery.Health
 )
