@@ -55,6 +55,11 @@ func (v view) delivery(d domain.Delivery) string {
 			continue
 		}
 		line(v.stage(d, s))
+		if !v.all {
+			for _, text := range flaky(s.Levels) {
+				line("  " + strings.Repeat(" ", nameColumn) + v.paint.yellow(clip("flaky: "+text, v.width-2-nameColumn)))
+			}
+		}
 		if v.all {
 			for _, detail := range v.details(s) {
 				line(detail)

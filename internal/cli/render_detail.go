@@ -18,9 +18,7 @@ func (v view) details(s domain.StageRecord) []string {
 		row := "      " + v.paint.state(state, pad(clean(name), column)) + strings.TrimSpace(clean(text))
 		lines = append(lines, row)
 	}
-	for _, l := range s.Levels {
-		add(levelState(l.State), l.Level, levelText(l))
-	}
+	lines = append(lines, v.pyramid(s.Levels)...)
 	for _, step := range s.Steps {
 		text := words(step.State)
 		if step.Started != nil && step.Ended != nil {

@@ -172,6 +172,9 @@ func plainStage(e domain.Event, d domain.Delivery, said string) string {
 		if s.Name == domain.Build && s.State == domain.DoneState && said == "" {
 			said = shortDigest(d.Digest)
 		}
+		if list := flaky(s.Levels); len(list) > 0 {
+			said += prefixed(" · flaky: ", strings.Join(list, ", "))
+		}
 		break
 	}
 	return plainRow(e, d, strings.TrimSpace(state+" "+said))

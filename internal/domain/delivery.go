@@ -126,6 +126,8 @@ type LevelRecord struct {
 	Took     float64 `json:"took"` // seconds
 	Slowest  string  `json:"slowest,omitempty"`
 	SlowTook float64 `json:"slow_took,omitempty"`
+	// Slow are its slowest tests, at most five, the slowest first.
+	Slow []SlowTest `json:"slow,omitempty"`
 	// Cached counts the tests whose results are those of an earlier run, CachedFrom is its delivery: "#141", or "a run
 	// before the merge". A level with State done of which all tests are cached did not run.
 	Cached     int    `json:"cached,omitempty"`
