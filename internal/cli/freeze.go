@@ -3,11 +3,12 @@ package cli
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/belay-cd/belay/internal/client"
+	"github.com/belay-cd/belay/internal/domain"
 )
 
 type freezeOptions struct {
@@ -19,7 +20,7 @@ func freezeCommand(s *session) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "freeze", Short: "Let nothing start Deploy production for a while", Args: atMost(0),
 		Long: `freeze stops what would start Deploy production and every upward shift, on the whole server or with --app for one app.
-Rollback stays possible.
+Rollback stays possible. A time without a zone is one of this terminal. A second freeze of the same reach replaces the first.
 
 Exit codes
   0 set · 2 no reason · 3 server not reached: the line says whether the request may have been accepted
@@ -44,36 +45,57 @@ func (o freezeOptions) run(ctx context.Context, s *session) error {
 		return err
 	}
 	defer c.Close()
-	if err := c.Freeze(ctx, s.app, o.reason, until); err != nil {
+	set, err := c.Freeze(ctx, s.app, o.reason, until)
+	if err != nil {
 		return err
 	}
 	if s.json {
-		return s.document(map[string]any{"frozen": true, "app": s.app, "reason": o.reason, "until": until})
+		return s.document(map[string]any{"frozen": true, "app": s.app, "reason": o.reason, "until": until,
+			"by": set.Freeze.By, "replaced": set.Replaced, "beside": set.Beside, "waits": set.Waits, "keeps": set.Keeps})
 	}
-	end := "until somebody thaws it"
-	if until != nil {
-		end = "until " + stamp(*until)
-	}
-	err = s.say(fmt.Sprintf("frozen%s %s: nothing starts Deploy production %s\n", s.frozenBy(ctx, c), end, s.reach()))
-	s.note("no rollout gets more traffic · rollback stays possible · lift it: belay thaw --reason …%s", prefixed(" --app ", s.app))
-	return err
+	return s.say(s.frozenText(set))
 }
 
-// frozenBy names who froze, as the server knows the caller. Where no app tells it, nothing is said.
-func (s *session) frozenBy(ctx context.Context, c *client.Client) string {
-	app := s.app
-	if app == "" {
-		apps, err := c.Apps(ctx)
-		if err != nil || len(apps) == 0 {
-			return ""
+// frozenText tells a freeze that was set, and what it met.
+func (s *session) frozenText(set domain.Frozen) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "frozen by %s %s: nothing starts Deploy production %s\n", clean(set.Freeze.By), freezeEnd(set.Freeze), s.reach())
+	if r := set.Replaced; r != nil {
+		fmt.Fprintf(&b, "it replaces the freeze by %s %s: %s\n", clean(r.By), freezeEnd(*r), clean(r.Reason))
+	}
+	for _, f := range set.Beside {
+		where := "the whole server"
+		if f.App != "" {
+			where = clean(f.App)
 		}
-		app = apps[0]
+		fmt.Fprintf(&b, "beside it %s is frozen by %s %s: %s\n", where, clean(f.By), freezeEnd(f), clean(f.Reason))
 	}
-	status, err := c.Status(ctx, app)
-	if err != nil || status.Freeze == nil {
-		return ""
+	b.WriteString(waiters(set.Waits, "waits now", "wait now"))
+	if len(set.Keeps) > 0 {
+		b.WriteString(" · " + waiters(set.Keeps, "in production keeps its weight", "in production keep their weight"))
 	}
-	return prefixed(" by ", clean(status.Freeze.By))
+	fmt.Fprintf(&b, " · rollback stays possible\nlift it: belay thaw --reason …%s\n", prefixed(" --app ", s.app))
+	return b.String()
+}
+
+// freezeEnd says how long a freeze lasts.
+func freezeEnd(f domain.Freeze) string {
+	if f.Until == nil {
+		return "until somebody thaws it"
+	}
+	return "until " + stamp(*f.Until)
+}
+
+// waiters counts deliveries and names them: 1 delivery waits now (payments #87).
+func waiters(names []string, one, many string) string {
+	verb := many
+	if len(names) == 1 {
+		verb = one
+	}
+	if len(names) == 0 {
+		return "no delivery " + one
+	}
+	return fmt.Sprintf("%s %s (%s)", plural(int64(len(names)), "delivery", "deliveries"), verb, clean(strings.Join(names, ", ")))
 }
 
 // reach says what a freeze is about.
@@ -88,7 +110,8 @@ func thawCommand(s *session) *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
 		Use: "thaw", Short: "Lift a freeze; with --app also the hold after a rollback", Args: atMost(0),
-		Long: `thaw lifts the freeze of the server, or with --app that of the app and its hold.
+		Long: `thaw lifts the freeze of the server, or with --app that of the app and its hold. A freeze is lifted by who set it, or by an
+operator: whoever calls belay on the server itself, through its socket.
 
 Exit codes
   0 lifted · 2 no reason · 3 server not reached: the line says whether the request may have been accepted

@@ -60,6 +60,8 @@ const (
 	MaxShards = 64
 	// SecretCommandTimeout is how long a command that prints a secret may take.
 	SecretCommandTimeout = 10 * time.Second
+	// SecretAge is how old a secret may be before it is a finding.
+	SecretAge = 180 * 24 * time.Hour
 )
 
 // Migrations.
@@ -229,4 +231,12 @@ const (
 	MaxDepth = 64
 	// Width is the width in columns for which findings are laid out.
 	Width = 100
+)
+
+// Parity of the databases' rows.
+const (
+	// ParityRows is from how many rows of production on staging's are compared: below, nothing depends on their number.
+	ParityRows = 1000
+	// ParityShare is the part of production's rows that staging holds at least: one in so many.
+	ParityShare = 10
 )

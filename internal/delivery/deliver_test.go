@@ -331,7 +331,7 @@ func TestScar_argo_3617(t *testing.T) {
 func TestOlderDeliveryGivesWay(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		w.done("a")
-		if err := w.life.s.Freeze(t.Context(), "shop", "ops", "move", nil); err != nil {
+		if _, err := w.life.s.Freeze(t.Context(), "shop", "ops", "move", nil); err != nil {
 			t.Fatal(err)
 		}
 		b := w.ship("b")
@@ -341,7 +341,7 @@ func TestOlderDeliveryGivesWay(t *testing.T) {
 			t.Errorf("b is %s: %v", d.State, d.Outcome)
 		}
 		w.restart()
-		if err := w.life.s.Thaw(t.Context(), "shop", "ops", "moved"); err != nil {
+		if err := w.life.s.Thaw(t.Context(), "shop", "ops", "moved", false); err != nil {
 			t.Fatal(err)
 		}
 		w.want("c", w.await(c.Number), domain.DoneState, only("c", false))
@@ -370,7 +370,7 @@ func TestRestartKeepsTheOrder(t *testing.T) {
 func TestFreeze(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		w.done("a")
-		if err := w.life.s.Freeze(t.Context(), "", "ops", "database move", nil); err != nil {
+		if _, err := w.life.s.Freeze(t.Context(), "", "ops", "database move", nil); err != nil {
 			t.Fatal(err)
 		}
 		b := w.ship("b")
@@ -388,7 +388,7 @@ func TestFreeze(t *testing.T) {
 		if _, err := w.rollback(t.Context(), RollbackRequest{App: "shop", By: "ana"}); domain.CodeOf(err) != domain.Refused {
 			t.Errorf("%v", err) // there is none before a, and the freeze is not why
 		}
-		if err := w.life.s.Thaw(t.Context(), "", "ops", "moved"); err != nil {
+		if err := w.life.s.Thaw(t.Context(), "", "ops", "moved", false); err != nil {
 			t.Fatal(err)
 		}
 		w.want("thawed", w.await(b.Number), domain.DoneState, only("b", false))
@@ -399,7 +399,7 @@ func TestFreeze(t *testing.T) {
 			w.bad[sha("b")] = 0.5
 			b := w.ship("b")
 			w.inStage(b.Number, domain.VerifyProduction)
-			if err := w.life.s.Freeze(t.Context(), "", "ops", "move", nil); err != nil {
+			if _, err := w.life.s.Freeze(t.Context(), "", "ops", "move", nil); err != nil {
 				t.Fatal(err)
 			}
 			w.restart() // whoever has traffic is watched, freeze or not
@@ -412,7 +412,7 @@ func TestFreeze(t *testing.T) {
 		}
 		in(t, func(t *testing.T, w *world) {
 			w.done("a")
-			if err := w.life.s.Freeze(t.Context(), "", "ops", "move", nil); err != nil {
+			if _, err := w.life.s.Freeze(t.Context(), "", "ops", "move", nil); err != nil {
 				t.Fatal(err)
 			}
 			b := w.ship("b")

@@ -82,7 +82,7 @@ func TestRestartInDeployProductionUnderFreeze(t *testing.T) {
 		w.bad[sha("b")] = 0.5
 		w.ship("b")
 		w.until("the shift", func() bool { return w.production().Weight > 0 })
-		if err := w.life.s.Freeze(t.Context(), "", "ops", "move", nil); err != nil {
+		if _, err := w.life.s.Freeze(t.Context(), "", "ops", "move", nil); err != nil {
 			t.Fatal(err)
 		}
 		w.disk.mu.Lock() // the end of the stage did not reach the disk

@@ -471,7 +471,7 @@ func TestColdRollbackAfterATakeOver(t *testing.T) {
 func TestUrgentBeforeOneAtAGate(t *testing.T) {
 	canaries(t, func(t *testing.T, w *world) {
 		w.done("a")
-		if err := w.life.s.Freeze(t.Context(), "shop", "bo", "move", nil); err != nil {
+		if _, err := w.life.s.Freeze(t.Context(), "shop", "bo", "move", nil); err != nil {
 			t.Fatal(err)
 		}
 		b := w.ship("b")
@@ -479,7 +479,7 @@ func TestUrgentBeforeOneAtAGate(t *testing.T) {
 		fix := w.urgent("c", "fire")
 		w.inStage(fix.Number, domain.DeployProduction)
 		time.Sleep(20 * time.Second)
-		if err := w.life.s.Thaw(t.Context(), "shop", "bo", "over"); err != nil {
+		if err := w.life.s.Thaw(t.Context(), "shop", "bo", "over", false); err != nil {
 			t.Fatal(err)
 		}
 		d := w.await(fix.Number)
@@ -518,7 +518,7 @@ func TestFreezeAtEachShift(t *testing.T) {
 						s := w.production()
 						return s.Open == 1 && s.Weight == at && (at > 0 || w.runs("b", domain.Production) > 0)
 					})
-					if err := w.life.s.Freeze(t.Context(), "shop", "bo", "move", nil); err != nil {
+					if _, err := w.life.s.Freeze(t.Context(), "shop", "bo", "move", nil); err != nil {
 						t.Fatal(err)
 					}
 					time.Sleep(11 * time.Minute)
@@ -531,7 +531,7 @@ func TestFreezeAtEachShift(t *testing.T) {
 						!d.Wait.Deadline.After(time.Now()) {
 						t.Errorf("%+v: %s %+v", s, d.State, d.Wait)
 					}
-					if err := w.life.s.Thaw(t.Context(), "shop", "bo", "over"); err != nil {
+					if err := w.life.s.Thaw(t.Context(), "shop", "bo", "over", false); err != nil {
 						t.Fatal(err)
 					}
 					w.want("thawed", w.await(b.Number), domain.DoneState, only("b", false))
@@ -623,7 +623,7 @@ func TestNoWaitIsShownWhileItGoesBack(t *testing.T) {
 		b := w.ship("b")
 		w.inStage(b.Number, domain.DeployProduction)
 		w.until("it has traffic", func() bool { return w.production().Weight == 500 })
-		if err := w.life.s.Freeze(t.Context(), "shop", "bo", "move", nil); err != nil {
+		if _, err := w.life.s.Freeze(t.Context(), "shop", "bo", "move", nil); err != nil {
 			t.Fatal(err)
 		}
 		w.until("it waits", func() bool { return w.stored(b.Number).State == domain.WaitingState })

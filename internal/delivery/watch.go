@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/belay-cd/belay/internal/config"
-	"github.com/belay-cd/belay/internal/domain"
 	"github.com/belay-cd/belay/internal/guard"
 	"github.com/belay-cd/belay/internal/rollout"
 )
@@ -60,12 +59,4 @@ func (s *Service) Watch(ctx context.Context, roll *rollout.Rollout, w rollout.Wa
 		found.Sentence = fmt.Sprintf("a newer delivery took over after %s: %s", minutes(report.To.Sub(from)), found.Sentence)
 	}
 	return found, nil
-}
-
-// Raise waits until next may get more traffic: a freeze stops that, and never a rollback.
-func (s *Service) Raise(ctx context.Context, roll *rollout.Rollout, weight int) error {
-	if roll.Record.Delivery == 0 || roll.Record.Environment != domain.Production {
-		return nil
-	}
-	return s.owner(roll).thawed(ctx, fmt.Sprintf("the shift to %s", rollout.Percent(weight)))
 }
