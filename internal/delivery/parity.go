@@ -63,15 +63,7 @@ func (r *run) parityGate(ctx context.Context) (domain.Gate, error) {
 // parity compares the environments once for the delivery, before anything of it is deployed.
 func (r *run) parity(ctx context.Context) (config.Parity, error) {
 	return journal.Do(ctx, r.journal(), gateParity, func(ctx context.Context) (config.Parity, error) {
-		var to judgement
-		if _, err := r.recall(ctx, "judged by", &to); err != nil {
-			return config.Parity{}, err
-		}
-		last, err := r.s.fileOf(ctx, r.d.App, to.Last)
-		if err != nil {
-			return config.Parity{}, err
-		}
-		return r.s.compare(ctx, r.file, last)
+		return r.s.compare(ctx, r.file, r.last)
 	})
 }
 

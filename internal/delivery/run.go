@@ -23,6 +23,7 @@ type run struct {
 	over     chan struct{}           // closed when nothing of it runs any more
 	artifact Artifact
 	file     *config.File
+	last     *config.File // of the delivery that it is judged by; nil: none was done before
 	settings settings
 	bare     bool                 // a way back after done: it belongs to no delivery of its own
 	keeping  sync.WaitGroup       // of decisions that are being stored
