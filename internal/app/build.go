@@ -20,6 +20,7 @@ import (
 	"github.com/belay-cd/belay/internal/registry"
 	"github.com/belay-cd/belay/internal/sandbox"
 	"github.com/belay-cd/belay/internal/secrets"
+	"github.com/belay-cd/belay/internal/service"
 	"github.com/belay-cd/belay/internal/source"
 	"github.com/belay-cd/belay/internal/store"
 	"github.com/belay-cd/belay/internal/suite"
@@ -32,6 +33,7 @@ type builder struct {
 	gate    *evidence.Gate
 	secrets *resolver
 	runs    *store.Store // of tests
+	servers *service.Manager
 
 	memo    suite.Memo    // hashes of files
 	answers suite.Answers // versions of programs
@@ -164,7 +166,14 @@ func (b *builder) Build(ctx context.Context, j delivery.Job) (delivery.Artifact,
 	defer func() { _ = log.Close() }()
 	made := b.builder(p, d.App)
 	made.Linter = b.linter(d, j.File, p)
-	res, err := made.Build(ctx, request(j, p, commit, tracked, log))
+	req := request(j, p, commit, tracked, log)
+	if err := b.confide(ctx, j, &req); err != nil {
+		return delivery.Artifact{}, err
+	}
+	if req.Toolchain, err = b.toolchain(ctx, j, p); err != nil {
+		return delivery.Artifact{}, err
+	}
+	res, err := made.Build(ctx, req)
 	a := delivery.Artifact{Digest: res.Digest, Fixed: res.Fixed, Size: res.Size, Notes: res.Warnings}
 	for _, c := range res.Commands {
 		if c.Purpose == "lint" {

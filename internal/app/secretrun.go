@@ -12,8 +12,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/belay-cd/belay/internal/build"
 	"github.com/belay-cd/belay/internal/build/command"
 	"github.com/belay-cd/belay/internal/config"
+	"github.com/belay-cd/belay/internal/delivery"
 	"github.com/belay-cd/belay/internal/domain"
 	"github.com/belay-cd/belay/internal/sandbox"
 	"github.com/belay-cd/belay/internal/secrets"
@@ -98,4 +100,16 @@ func (c *capped) Write(p []byte) (int, error) {
 		return 0, errTooMuch
 	}
 	return c.Buffer.Write(p)
+}
+
+// confide gives build.run its secrets, and lets nothing be packed that holds one of the app.
+func (b *builder) confide(ctx context.Context, j delivery.Job, r *build.Request) error {
+	env, own, err := b.secrets.build(ctx, j.Delivery.App, j.File)
+	if err != nil {
+		return err
+	}
+	r.Secret = env
+	find := secrets.NewMasker(append(secrets.Telling(b.secrets.known(j.Delivery.App)), own...)...)
+	r.Finder = func() build.Finder { return find.Finder() }
+	return nil
 }

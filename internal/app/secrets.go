@@ -87,6 +87,7 @@ type resolver struct {
 	*store.Store
 	safe     *secrets.Safe
 	resolver *secrets.Resolver
+	masks    *masks
 
 	mu     sync.Mutex
 	values map[string]map[domain.Secret]bool // by app: what was resolved in this life
@@ -108,13 +109,22 @@ func (s *Server) openSecrets(ctx context.Context) (*resolver, error) {
 	}
 	vault := &secrets.Vault{}
 	run := &secretCommands{box: s.box, accounts: s.runner.accounts, data: s.o.Data}
-	return &resolver{
+	r := &resolver{
 		Store: s.store, safe: safe, values: map[string]map[domain.Secret]bool{},
 		resolver: &secrets.Resolver{
 			Sealer: s.sealer, Versions: versions{s.store}, Safe: safe, Vault: vault, Run: run.run,
 			Private: append([]string{s.o.Data}, vault.Private()...),
 		},
-	}, nil
+	}
+	r.masks = &masks{known: r.known, each: map[string]*kept{}, apps: func() []string {
+		apps, err := s.store.Apps(context.WithoutCancel(ctx))
+		if err != nil {
+			return nil
+		}
+		return apps
+	}}
+	s.guarded.with(r.masks.anyApp)
+	return r, nil
 }
 
 // refs says where the secrets of the roles come from.
@@ -168,6 +178,7 @@ func (r *resolver) build(ctx context.Context, app string, f *config.File) ([]str
 }
 
 func (r *resolver) learn(app string, values map[string]domain.Secret) {
+	defer r.masks.forget(app)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.values[app] == nil {
@@ -225,6 +236,7 @@ func (r *resolver) known(app string) []domain.Secret {
 
 // SetSecret stores a value.
 func (r *resolver) SetSecret(ctx context.Context, v domain.SecretVersion, value domain.Secret, rot *domain.Rotation) (domain.SecretVersion, bool, error) {
+	defer r.masks.forget(v.App)
 	return r.safe.Set(ctx, v, value, rot)
 }
 
@@ -244,8 +256,8 @@ const (
 	inspectors    = 8
 )
 
-// look is one secret in one environment.
-type look struct {
+// glance is one secret in one environment.
+type glance struct {
 	ref      secrets.Ref
 	env      domain.Environment
 	value    domain.Secret
@@ -299,11 +311,11 @@ func (r *resolver) Inspect(ctx context.Context, app string, f *config.File, stab
 }
 
 // looksAt lists what the file names, and what is stored although no file names it.
-func looksAt(f *config.File, stored []domain.SecretVersion) []look {
-	var looks []look
+func looksAt(f *config.File, stored []domain.SecretVersion) []glance {
+	var looks []glance
 	named := map[domain.SecretPlace]bool{}
 	add := func(ref secrets.Ref, env domain.Environment) {
-		looks = append(looks, look{ref: ref, env: env})
+		looks = append(looks, glance{ref: ref, env: env})
 		named[domain.SecretPlace{Environment: env, Name: ref.Name}] = true
 	}
 	for _, ref := range refs(f) {
@@ -322,7 +334,7 @@ func looksAt(f *config.File, stored []domain.SecretVersion) []look {
 	return looks
 }
 
-func (r *resolver) inspect(ctx context.Context, app string, l *look, stable *domain.Release) {
+func (r *resolver) inspect(ctx context.Context, app string, l *glance, stable *domain.Release) {
 	l.presence = domain.SecretPresence{Environment: l.env, State: "set"}
 	if l.ref.Provider == secrets.Exec {
 		l.presence.State = "not asked"
@@ -352,7 +364,7 @@ func valueIn(rel *domain.Release, name string) (domain.Secret, bool) {
 	return domain.Secret{}, false
 }
 
-func (l look) finding() domain.SecretFinding {
+func (l glance) finding() domain.SecretFinding {
 	f := domain.SecretFinding{ID: "missing", Name: l.ref.Name, Environment: l.env, Message: l.ref.Name + " is missing in " + string(l.env)}
 	if l.ref.Provider == secrets.Store {
 		f.Hint = domain.SecretPlace{Environment: l.env, Name: l.ref.Name}.SetCommand()

@@ -51,6 +51,7 @@ type Options struct {
 type Server struct {
 	o       Options
 	log     *slog.Logger
+	guarded *guarded // what log writes to
 	began   time.Time
 	cleanup []step // in reverse order at Stop
 
@@ -89,7 +90,8 @@ func Serve(ctx context.Context, o Options) error {
 		debug.SetGCPercent(gcPercent)
 	}
 	s := &Server{o: o, began: time.Now()}
-	s.log = slog.New(slog.NewTextHandler(o.Err, nil))
+	s.guarded = &guarded{w: o.Err}
+	s.log = slog.New(slog.NewTextHandler(s.guarded, nil))
 	if err := supervise.Quiet(); err != nil {
 		s.log.Warn("a crash may write the memory of this process to the disk", "error", err)
 	}
@@ -311,7 +313,7 @@ func (s *Server) openDeliveries(ctx context.Context) error {
 		Checks:       verify,
 		Synthetic:    &synthetic{checks: verify, health: s.proxy.Health},
 		Measurements: m, Runner: s.runner, Traffic: s.router, Logs: stageLogs{s.path("logs")}, Health: s.health,
-		Jobs: jobs, Takeover: s.runner, Policy: s.policy, People: people{}, Databases: databases{}, Safe: resolve,
+		Jobs: jobs, Takeover: s.runner, Policy: s.policy, People: people{}, Databases: databases{}, Safe: resolve, Mask: resolve.masks.text,
 	}, delivery.Options{Log: s.log, Demo: s.o.Demo, URL: s.url})
 	s.later("deliveries", s.service.Stop)
 	if err := s.service.Start(ctx); err != nil {

@@ -241,7 +241,11 @@ func (b *builder) prepare(ctx context.Context, j delivery.Job, p place, log io.W
 		return err
 	}
 	_, _ = fmt.Fprintln(log, "the artifact is reused; build.run prepares the tests only")
-	if _, err := b.builder(p, j.Delivery.App).Prepare(ctx, request(j, p, commit, tracked, log)); err != nil {
+	req := request(j, p, commit, tracked, log)
+	if err := b.confide(ctx, j, &req); err != nil {
+		return err
+	}
+	if _, err := b.builder(p, j.Delivery.App).Prepare(ctx, req); err != nil {
 		return err
 	}
 	return os.WriteFile(p.built, []byte(p.mark), 0o600)

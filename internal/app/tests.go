@@ -38,7 +38,7 @@ func (b *builder) Test(ctx context.Context, j delivery.Job, a delivery.Artifact)
 		return nil, nil, err
 	}
 	run := confined{box: b.runner.box, place: p}
-	s := &suite.Suite{Runner: run, Starter: &starter{b.runner, j, a}, Memory: testMemory{b.runs},
+	s := &suite.Suite{Runner: run, Starter: &starter{b.runner, j, a}, Services: b.services(j, p, log), Memory: trust(testMemory{b.runs}, j),
 		World: &suite.World{Runner: run, Home: p.lies("home"), Memo: &b.memo, Answers: &b.answers}}
 	var levels []domain.LevelRecord
 	pyramid, err := s.Run(ctx, b.testRequest(j, p, a, files, log), func(r suite.Result) {
@@ -142,6 +142,9 @@ func levelRecord(r suite.Result) domain.LevelRecord {
 	if len(r.Slowest) > 0 {
 		l.Slowest, l.SlowTook = r.Slowest[0].Name, r.Slowest[0].Took.Seconds()
 	}
+	for _, slow := range r.Slowest[:min(len(r.Slowest), 5)] {
+		l.Slow = append(l.Slow, domain.SlowTest{Name: slow.Name, Took: slow.Took.Seconds(), Usual: slow.Usual.Seconds()})
+	}
 	for _, f := range r.Flaky {
 		l.Flaky = append(l.Flaky, f.String())
 	}
@@ -155,7 +158,10 @@ func levelsOf(f *config.File) []suite.Level {
 	var levels []suite.Level
 	for _, l := range f.Test.Level() {
 		level := suite.Level{Name: l.Name, Run: l.Level.Run.Text, None: string(l.Level.None), Report: string(l.Level.Report),
-			Timeout: time.Duration(l.Level.Timeout)}
+			Shards: int(l.Level.Shards), Timeout: time.Duration(l.Level.Timeout)}
+		for _, v := range l.Level.Services {
+			level.Services = append(level.Services, v.String())
+		}
 		for _, r := range l.Level.Start {
 			level.Start = append(level.Start, string(r))
 		}

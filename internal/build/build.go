@@ -32,9 +32,18 @@ type Request struct {
 	Roles     []string  // commands of the roles, to learn which programs of the host they need
 	Env       []string  // the whole environment of the commands, KEY=value
 	Toolchain []string  // what the result also depends on: versions of compilers
+	Secret    []string  // variables of Run alone, NAME=value; no part of the key
+	// Finder makes what looks for values that must not be packed; nil: nothing is looked for.
+	Finder func() Finder
 	Timeout   time.Duration
 	Delivery  int // number of the delivery that builds
 	Log       io.Writer
+}
+
+// Finder looks for values in what is written to it.
+type Finder interface {
+	io.Writer
+	Found() bool
 }
 
 // Artifact is what a build came to.

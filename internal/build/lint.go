@@ -93,14 +93,18 @@ func (b *Builder) parallel(ctx context.Context, r Request, linter command.Runner
 
 // one runs one command. The command's own words are in the log; the error says which it was and how it ended.
 func one(ctx context.Context, r Request, runner command.Runner, c *Command, log *lines) error {
-	argv, err := command.Script(c.Run, r.Env)
+	env := r.Env
+	if c.Purpose == "build" {
+		env = slices.Concat(env, r.Secret)
+	}
+	argv, err := command.Script(c.Run, env)
 	if err != nil {
 		c.Exit = -1
 		return domain.Errorf(domain.Invalid, "%s: %w", c.Purpose, err)
 	}
 	out, said, refused := log.stream(c.Purpose), &counter{}, &spotter{word: []byte("read-only file system")}
 	err = runner.Run(ctx, command.Cmd{
-		Dir: r.Dir, Argv: argv, Env: r.Env, Stdout: io.MultiWriter(out, said, refused), Stderr: io.MultiWriter(out, refused),
+		Dir: r.Dir, Argv: argv, Env: env, Stdout: io.MultiWriter(out, said, refused), Stderr: io.MultiWriter(out, refused),
 		Purpose: c.Purpose, Timeout: r.Timeout,
 	})
 	c.Exit = exitOf(err)

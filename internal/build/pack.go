@@ -144,7 +144,7 @@ func writeLayer(w io.Writer, root *os.Root, r Request, names []string) error {
 		if err := folders(archive, path.Dir(path.Join(prefix, name)), when, seen); err != nil {
 			return err
 		}
-		if err := writeEntry(archive, root, name, prefix, when); err != nil {
+		if err := writeEntry(archive, root, name, prefix, when, r.Finder); err != nil {
 			return err
 		}
 		seen[path.Join(prefix, name)] = true
@@ -164,7 +164,7 @@ func folders(archive *tar.Writer, folder string, when time.Time, seen map[string
 	return archive.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: folder + "/", Mode: 0o755, ModTime: when})
 }
 
-func writeEntry(archive *tar.Writer, root *os.Root, name, prefix string, when time.Time) (err error) {
+func writeEntry(archive *tar.Writer, root *os.Root, name, prefix string, when time.Time, finder func() Finder) (err error) {
 	info, err := root.Lstat(name)
 	if err != nil {
 		return err
@@ -198,9 +198,18 @@ func writeEntry(archive *tar.Writer, root *os.Root, name, prefix string, when ti
 	if err := archive.WriteHeader(h); err != nil {
 		return err
 	}
-	n, err := io.Copy(archive, io.LimitReader(f, h.Size))
+	to, find := io.Writer(archive), Finder(nil)
+	if finder != nil {
+		find = finder()
+		to = io.MultiWriter(archive, find)
+	}
+	n, err := io.Copy(to, io.LimitReader(f, h.Size))
 	if err != nil {
 		return err
+	}
+	if find != nil && find.Found() {
+		return domain.Errorf(domain.Failed, "%s holds the value of a secret, and would be packed", name).
+			WithHint("leave the file out of build.files, or do not write the value into it; then rotate the secret")
 	}
 	if n != h.Size {
 		return fmt.Errorf("%s changed while it was packed: %d of %d bytes", name, n, h.Size)

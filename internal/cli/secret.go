@@ -164,7 +164,7 @@ func (o secretOptions) set(ctx context.Context, s *session) error {
 	switch {
 	case set.InUse > 0 && set.InUse != set.Version:
 		s.note("hint: %s delivers the same artifact with v%d", p.RotateCommand(), set.Version)
-	case set.InUse == 0 && p.Environment.Valid():
+	case set.InUse == 0 && p.Environment.Valid() && !set.Unchanged:
 		s.note("hint: belay ship delivers it, once secrets.store names it")
 	}
 	return err

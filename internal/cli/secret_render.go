@@ -149,8 +149,8 @@ func (s *session) secretCell(p domain.SecretPresence, ok bool) string {
 	switch p.State {
 	case "missing":
 		return "not set"
-	case "unreadable":
-		return "unreadable"
+	case "unreadable", "not asked":
+		return p.State
 	}
 	text := "set"
 	if p.Version > 0 {

@@ -78,8 +78,8 @@ type Level struct {
 	Run      Command         `key:"run" doc:"the tests" refuse:"a command that cannot fail"`
 	None     Reason          `key:"none" doc:"why this level does not exist: shown everywhere" refuse:"with run; empty; todo"`
 	Report   Path            `key:"report" doc:"glob of JUnit files; stdout when the command is go test -json"`
-	Services []Service       `key:"services" later:"yes" doc:"one fresh, migrated database per run" refuse:"unknown service; postgres:17"`
-	Start    []Name          `key:"start" doc:"roles started from the built artifact; $BELAY_URL" refuse:"unknown role; a role with schedule"`
+	Services []Service       `key:"services" doc:"one fresh, migrated database per run; production's major version without one" refuse:"unknown service; postgres:17"`
+	Start    []Name          `key:"start" doc:"roles started from the built artifact, beside the services; $BELAY_URL, $BELAY_URL_ROLE" refuse:"unknown role; a role with schedule"`
 	Shards   Count           `key:"shards" least:"1" most:"64" doc:"parallel parts by recorded timings: $BELAY_SHARD_TESTS, $BELAY_SHARD of $BELAY_SHARDS" refuse:"a command that takes no part"`
 	Inputs   []Path          `key:"inputs" later:"yes" doc:"unchanged means cached" refuse:"matches nothing"`
 	Env      map[string]Text `key:"env" names:"NAME" doc:"literal values for this level" refuse:"a literal secret"`

@@ -27,6 +27,11 @@ func (f *File) note(path string, at Span, why string) {
 	f.add(Note, "not-in-force", at, path+": "+why, "")
 }
 
+// partly says of keys that come later what they do already.
+var partly = map[string]string{
+	"migrations": "they run for the databases of tests; production's is not changed by belay yet",
+}
+
 // notYet walks the table for keys that come later.
 func (f *File) notYet(t reflect.Type, v reflect.Value, path string) {
 	for _, row := range fieldsOf(t) {
@@ -35,7 +40,11 @@ func (f *File) notYet(t reflect.Type, v reflect.Value, path string) {
 			continue
 		}
 		if row.later {
-			f.note(at, f.KeyPos(at), "accepted, not in force yet")
+			why, ok := partly[at]
+			if !ok {
+				why = "accepted, not in force yet"
+			}
+			f.note(at, f.KeyPos(at), why)
 			continue
 		}
 		f.notYetValue(v.Field(row.index), at)
@@ -80,6 +89,15 @@ func (f *File) notYetValues() {
 	for i, step := range f.Rollout.Steps {
 		if at := fmt.Sprintf("rollout.steps[%d]", i); step.Proved && !f.bad[at] && f.Rollout.Strategy == Canary {
 			f.note(at, f.Pos(at), "nothing is proved earlier yet: it is held for "+formatDuration(step.For))
+		}
+	}	for _, l := range f.Test.Level() {
+		if l.Level == nil {
+			continue
+		}
+		for i, v := range l.Level.Services {
+			if at := fmt.Sprintf("test.%s.services[%d]", l.Name, i); v.Kind == "mysql" && !f.bad[at] {
+				f.note(at, f.Pos(at), "mysql cannot be provided yet: this level will be red")
+			}
 		}
 	}
 }

@@ -70,9 +70,10 @@ func (s *Service) Approve(ctx context.Context, a Answer) (domain.Delivery, error
 func hasEnded(d domain.Delivery) error {
 	text := string(d.State)
 	if d.Outcome != nil && d.Outcome.Sentence != "" {
-		text += ": " + d.Outcome.Sentence
+		text = d.Outcome.Sentence
 	}
-	return domain.Errorf(domain.Refused, "#%d has ended: %s", d.Number, strings.TrimSuffix(text, "."))
+	return domain.Errorf(domain.Refused, "#%d has ended: %s", d.Number, strings.TrimSuffix(text, ".")).
+		WithHint("belay show %d has all of it; to ask again, ship again", d.Number)
 }
 
 func asksNothing(number int) error {
@@ -210,15 +211,20 @@ func (r *run) showGate(ctx context.Context, name string) {
 			return // the next look ends the delivery with it
 		}
 		now.Name = name
+		opened := false
 		r.update(ctx, func(d *domain.Delivery) {
 			list := slices.Clone(d.Gates)
 			for i := range list {
 				if list[i].Name == name {
+					opened = list[i].State != gatePassed && now.State == gatePassed
 					list[i] = now
 				}
 			}
 			d.Gates = list
 		})
+		if opened {
+			r.event(ctx, domain.Event{Type: "gate.passed", Data: map[string]any{"gate": name, "detail": now.Detail}})
+		}
 	}
 }
 

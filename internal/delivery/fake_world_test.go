@@ -72,6 +72,10 @@ type world struct {
 	flows    []Flow // what each round of the app's own flows says
 	flowed   int    // rounds
 	ended    []string
+	commit   Commit       // who made the next commits
+	tested   *config.File // by which file the last tests ran
+	// unreachable says that no branch leads to any commit.
+	unreachable bool
 
 	life *life
 }
@@ -351,11 +355,13 @@ func (p ports) alive(ctx context.Context) error {
 }
 
 func (p ports) Accept(_ context.Context, _, commit string, _ io.Reader) (Commit, error) {
-	return Commit{SHA: commit, Subject: "change " + commit[:1], Author: "ana", Repository: "root"}, nil
+	c := p.w.commit
+	c.SHA, c.Subject, c.Author, c.Repository = commit, "change "+commit[:1], cmp.Or(c.Author, "ana"), "root"
+	return c, nil
 }
 
 func (p ports) Reachable(context.Context, string, string, string, []string) (bool, error) {
-	return true, nil
+	return !p.w.unreachable, nil
 }
 
 func (p ports) Have(context.Context, string) ([]string, error) { return nil, nil }
@@ -425,6 +431,9 @@ func (p ports) Evidence(context.Context, domain.Delivery) (string, []string, err
 }
 
 func (p ports) Test(ctx context.Context, j Job, _ Artifact) ([]domain.LevelRecord, []string, error) {
+	p.w.mu.Lock()
+	p.w.tested = j.File
+	p.w.mu.Unlock()
 	err := p.work(ctx, j.Delivery.Commit, "test")
 	j.Level(domain.LevelRecord{Level: "unit", State: "done", Passed: 3, Counted: true})
 	return []domain.LevelRecord{{Level: "unit", State: "done", Passed: 3, Counted: true}}, nil, err

@@ -166,6 +166,9 @@ func (s *Service) cold(ctx context.Context, q RollbackRequest) (domain.RollbackR
 	res := domain.RollbackResult{App: q.App, Environment: q.Environment, From: from.Commit, To: target.Commit,
 		Moved: time.Since(q.Accepted).Seconds()}
 	s.observeLast(ctx, q, from.ID, &res)
+	if replaced, rerr := s.replacedIn(ctx, target); rerr == nil && replaced != "" {
+		res.Sentence = strings.TrimPrefix(res.Sentence+"; "+replaced, "; ")
+	}
 	return res, err
 }
 
@@ -303,6 +306,9 @@ func (s *Service) resumeReturns(ctx context.Context) error {
 
 func (s *Service) tellReturn(roll *rollout.Rollout, by string, err error) {
 	kind, data := "rollout.rolled_back", map[string]any{"sentence": "back on " + roll.Next.Short(), "to": roll.Next.Commit}
+	if replaced, rerr := s.replacedIn(s.life, roll.Next); rerr == nil && replaced != "" {
+		data["sentence"] = "back on " + roll.Next.Short() + "; " + replaced
+	}
 	if err != nil {
 		kind, data = "rollout.page", map[string]any{"sentence": "the rollback failed: " + err.Error()}
 	}

@@ -152,6 +152,7 @@ func (r *run) update(ctx context.Context, change func(*domain.Delivery)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	change(&r.d.Delivery)
+	r.s.maskDelivery(&r.d.Delivery)
 	if r.bare {
 		return
 	}
@@ -321,11 +322,13 @@ func (r *run) end(ctx context.Context, cause error) error {
 	}
 	d := r.snapshot()
 	over(&d)
+	r.s.maskDelivery(&d)
 	if err := r.s.ports.Store.SaveDelivery(ctx, d); err != nil {
 		return err
 	}
 	r.mu.Lock()
 	over(&r.d.Delivery)
+	r.s.maskDelivery(&r.d.Delivery)
 	r.mu.Unlock()
 	r.event(ctx, domain.Event{Type: "delivery." + string(state), Data: map[string]any{"sentence": outcome.Sentence}})
 	return nil

@@ -29,7 +29,8 @@ func (s *Service) Secrets(ctx context.Context, app string) (domain.SecretReport,
 	if f == nil && len(stored) == 0 {
 		return report, domain.Errorf(domain.NotFound, "app %s has no secrets here", app).WithHint("belay secret set NAME --env staging")
 	}
-	if f == nil {
+	nothing := f == nil // was delivered: what is set waits for the first file
+	if nothing {
 		f = &config.File{}
 	}
 	stable := map[domain.Environment]*domain.Release{}
@@ -45,7 +46,9 @@ func (s *Service) Secrets(ctx context.Context, app string) (domain.SecretReport,
 	if err := s.date(ctx, app, &report, stored, stable); err != nil {
 		return report, err
 	}
-	report.Findings = append(report.Findings, unused(f, stored)...)
+	if !nothing {
+		report.Findings = append(report.Findings, unused(f, stored)...)
+	}
 	if err := s.unfinished(ctx, app, &report); err != nil {
 		return report, err
 	}

@@ -35,8 +35,10 @@ type Ports struct {
 	// Policy is the administrator's, nil for none; People are the users of the machine, nil when nobody knows them.
 	Policy Policy
 	People People
-	// Safe is the store of secrets; nil: there is none.
+	// Safe is the store of secrets; nil: there is none. Mask takes the values of an app's secrets out of a text; nil: there
+	// are none.
 	Safe Safe
+	Mask func(app, text string) string
 	// Notifications tells people; nil: nobody is told.
 	Notifications Notifications
 	Health        func(context.Context) (Health, error)
@@ -329,6 +331,7 @@ func (s *Service) emit(ctx context.Context, e domain.Event) {
 	if e.At.IsZero() {
 		e.At = time.Now().UTC()
 	}
+	s.maskEvent(&e)
 	if _, err := s.ports.Store.AppendEvents(context.WithoutCancel(ctx), e); err != nil {
 		s.options.Log.Error("store an event", "type", e.Type, "error", err)
 	}

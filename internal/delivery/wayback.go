@@ -7,12 +7,6 @@ import (
 	"github.com/belay-cd/belay/internal/domain"
 )
 
-// localRunner knows what of a release is on this machine.
-type localRunner interface {
-	// Local returns why a release could not start from what is here, nil when it could.
-	Local(ctx context.Context, rel domain.Release) error
-}
-
 // wayBackKey is under what a run remembers that it went on without a way back, and why.
 const wayBackKey = "no way back"
 
@@ -61,13 +55,11 @@ func (r *run) wayBackGate(ctx context.Context) (domain.Gate, error) {
 
 // noWayBack says why stable could not serve again after this delivery, "" when it could.
 func (r *run) noWayBack(ctx context.Context, stable domain.Release) (string, error) {
-	if runner, ok := r.s.ports.Runner.(localRunner); ok {
-		if err := runner.Local(ctx, stable); err != nil {
-			if ctx.Err() != nil {
-				return "", context.Cause(ctx)
-			}
-			return fmt.Sprintf("%s could not start again: %v", stable.Short(), err), nil
+	if err := r.s.ports.Runner.Prepare(ctx, stable.Digest); err != nil { // what is unpacked already costs nothing
+		if ctx.Err() != nil {
+			return "", context.Cause(ctx)
 		}
+		return fmt.Sprintf("%s could not start again: %v", stable.Short(), err), nil
 	}
 	slot, err := r.s.ports.Store.Slot(ctx, r.d.App, domain.Staging)
 	if err != nil || slot.Stable == "" {

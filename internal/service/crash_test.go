@@ -36,7 +36,7 @@ func daemon(dir string) int {
 	m := New(config(dir))
 	ctx := context.Background()
 	v := Postgres(ctx, command.DefaultPath)[0]
-	d, err := m.Fresh(ctx, "shop", v, Migrations{})
+	d, err := m.Fresh(ctx, Customer{App: "shop"}, v, Migrations{})
 	if err != nil {
 		fmt.Println(err)
 		return 1
@@ -48,7 +48,7 @@ func daemon(dir string) int {
 		fmt.Println(err)
 		return 1
 	}
-	_, err = m.Fresh(ctx, "shop", v, slow)
+	_, err = m.Fresh(ctx, Customer{App: "shop"}, v, slow)
 	fmt.Println(err)
 	return 1
 }
@@ -108,7 +108,7 @@ func TestADaemonThatIsKilledTakesItsServersAlong(t *testing.T) {
 	if left, _ := filepath.Glob(filepath.Join(Folder(cfg.Data, "shop"), "redis-*")); len(left) > 0 || listens(redisPort) {
 		t.Errorf("left of redis: %v", left)
 	}
-	d, err := m.Fresh(t.Context(), "shop", v, Migrations{})
+	d, err := m.Fresh(t.Context(), Customer{App: "shop"}, v, Migrations{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +120,7 @@ func TestADaemonThatIsKilledTakesItsServersAlong(t *testing.T) {
 	}
 	must(t, d.URL(), "select count(*) from pg_database where datname like 'making%' or datname like 'run%'", "1")
 	slow := migrations(t, "sql", map[string]string{"migrations/1.sql": "create table whole (id int);"})
-	whole, err := m.Fresh(t.Context(), "shop", v, slow)
+	whole, err := m.Fresh(t.Context(), Customer{App: "shop"}, v, slow)
 	if err != nil {
 		t.Fatal(err)
 	}

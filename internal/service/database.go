@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -24,6 +25,9 @@ const (
 	templatesKept = 5
 	templateDays  = 7
 )
+
+// usedFormat sorts as time does.
+const usedFormat = "2006-01-02T15:04:05.000000Z"
 
 // Database is a fresh database of one run.
 type Database struct {
@@ -51,10 +55,10 @@ func (d *Database) Env(variable string) []string {
 	}
 }
 
-// Fresh gives a run of an app a database of its own in which the migrations have run: a copy of a template that is made
+// Fresh gives a run a database of its own in which the migrations have run: a copy of a template that is made
 // once for each content of the migrations. Several callers at once make it once. Drop must be called exactly once.
-func (m *Manager) Fresh(ctx context.Context, app string, v Installed, migrations Migrations) (*Database, error) {
-	s, err := m.server(app, v)
+func (m *Manager) Fresh(ctx context.Context, of Customer, v Installed, migrations Migrations) (*Database, error) {
+	s, err := m.server(of, v)
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +66,7 @@ func (m *Manager) Fresh(ctx context.Context, app string, v Installed, migrations
 		return nil, err
 	}
 	d, err := s.fresh(ctx, migrations)
-	if err != nil && ctx.Err() == nil && s.broken() {
+	if err != nil && ctx.Err() == nil && s.broken(ctx) {
 		if err = s.again(ctx); err == nil {
 			d, err = s.fresh(ctx, migrations)
 		}
@@ -74,16 +78,24 @@ func (m *Manager) Fresh(ctx context.Context, app string, v Installed, migrations
 	return d, nil
 }
 
-// broken reports whether the server died or lost its data folder.
-func (s *postgres) broken() bool {
+// broken reports whether the server died, is dying, or lost its data folder.
+func (s *postgres) broken(ctx context.Context) bool {
 	s.mu.Lock()
 	proc := s.proc
 	s.mu.Unlock()
 	if proc == nil || !proc.running() {
 		return true
 	}
-	_, err := os.Stat(filepath.Join(s.home.inside, "PG_VERSION"))
-	return err != nil
+	if _, err := os.Stat(filepath.Join(s.home.inside, "PG_VERSION")); err != nil {
+		return true
+	}
+	conn, err := s.connect(ctx, "postgres")
+	if err == nil {
+		_ = conn.Close(ctx)
+		return false
+	}
+	var dial *net.OpError
+	return ctx.Err() == nil && errors.As(err, &dial) && dial.Op == "dial"
 }
 
 // again starts a broken server.
@@ -93,7 +105,7 @@ func (s *postgres) again(ctx context.Context) error {
 		return err
 	}
 	defer release()
-	if !s.broken() {
+	if !s.broken(ctx) {
 		return nil // somebody else did
 	}
 	if s.proc != nil {
@@ -126,8 +138,8 @@ func (s *postgres) fresh(ctx context.Context, migrations Migrations) (*Database,
 	return &Database{s: s, Name: name, Port: s.port, Made: made, Took: time.Since(began), password: s.tester}, nil
 }
 
-// create is the statement that copies a template. Copying its files beats writing them through the log when nothing waits
-// for the disk.
+// create is the statement that copies a template. Copying its files takes half as long as writing them through the log
+// where nothing waits for the disk.
 func (s *postgres) create(name, template string) string {
 	text := fmt.Sprintf("create database %s template %s owner %s", quoted(name), quoted(template), tester)
 	if s.v.Major >= 15 {
@@ -169,7 +181,7 @@ func (s *postgres) touch(ctx context.Context, name string) (bool, error) {
 
 // note writes down when a template was used last.
 func (s *postgres) note(ctx context.Context, conn *pgx.Conn, name string) error {
-	_, err := conn.Exec(ctx, fmt.Sprintf("comment on database %s is '%s'", quoted(name), time.Now().UTC().Format(time.RFC3339)))
+	_, err := conn.Exec(ctx, fmt.Sprintf("comment on database %s is '%s'", quoted(name), time.Now().UTC().Format(usedFormat)))
 	return err
 }
 
@@ -249,7 +261,7 @@ func (s *postgres) drop(ctx context.Context, conn *pgx.Conn, name string) error 
 func (s *postgres) remove(ctx context.Context, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, readyWithin)
 	defer cancel()
-	if s.broken() {
+	if s.broken(ctx) {
 		return nil // its next start drops it
 	}
 	conn, err := s.connect(ctx, "postgres")
@@ -270,7 +282,7 @@ func (d *Database) Drop(ctx context.Context) error {
 		d.s.mu.Lock()
 		last := d.s.used == 1
 		d.s.mu.Unlock()
-		if last && !d.s.broken() {
+		if last && !d.s.broken(ctx) {
 			err = errors.Join(err, d.s.clean(ctx))
 		}
 	}
@@ -310,7 +322,7 @@ func (s *postgres) forget(ctx context.Context, conn *pgx.Conn) error {
 	where used < $2 or datname not in (
 		select datname from pg_database where starts_with(datname, $1)
 		order by coalesce(shobj_description(oid, 'pg_database'), '') desc limit $3)`
-	oldest := time.Now().UTC().AddDate(0, 0, -templateDays).Format(time.RFC3339)
+	oldest := time.Now().UTC().AddDate(0, 0, -templateDays).Format(usedFormat)
 	names, err := list(ctx, conn, stale, templatePrefix, oldest, templatesKept)
 	if err != nil {
 		return err

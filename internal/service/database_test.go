@@ -18,7 +18,7 @@ var shop = map[string]string{
 }
 
 func TestEveryRunGetsAFreshMigratedDatabase(t *testing.T) {
-	m := manager(t)
+	m := sharedManager(t)
 	first := fresh(t, m, "shop", migrations(t, "goose", shop))
 	if !first.Made {
 		t.Error("the first run must make the template")
@@ -51,7 +51,7 @@ func TestEveryRunGetsAFreshMigratedDatabase(t *testing.T) {
 }
 
 func TestARunCannotReachTemplatesOrTheServer(t *testing.T) {
-	m := manager(t)
+	m := sharedManager(t)
 	d := fresh(t, m, "shop", migrations(t, "goose", shop))
 	template := templatePrefix + migrations(t, "goose", shop).Key(newest(t).Major)
 	denied(t, d.URL(), "drop database "+template, "must be owner")
@@ -69,7 +69,7 @@ func TestARunCannotReachTemplatesOrTheServer(t *testing.T) {
 }
 
 func TestTwoAppsCannotConnectToEachOthers(t *testing.T) {
-	m := manager(t)
+	m := sharedManager(t)
 	a, b := fresh(t, m, "shop", Migrations{}), fresh(t, m, "blog", Migrations{})
 	if a.Port == b.Port {
 		t.Fatal("two apps share a server")
@@ -88,7 +88,7 @@ func TestTwoAppsCannotConnectToEachOthers(t *testing.T) {
 }
 
 func TestManyAtOnceMakeOneTemplate(t *testing.T) {
-	m := manager(t)
+	m := sharedManager(t)
 	v := newest(t)
 	slow := map[string]string{"migrations/1.sql": "select pg_sleep(0.3); create table made (at timestamptz default now()); insert into made default values;"}
 	reads := migrations(t, "sql", slow)
@@ -96,7 +96,7 @@ func TestManyAtOnceMakeOneTemplate(t *testing.T) {
 	made := make(chan *Database, 8)
 	for range 8 {
 		wait.Go(func() {
-			d, err := m.Fresh(t.Context(), "shop", v, reads)
+			d, err := m.Fresh(t.Context(), Customer{App: "shop"}, v, reads)
 			if err != nil {
 				t.Error(err)
 				return
@@ -123,7 +123,7 @@ func TestManyAtOnceMakeOneTemplate(t *testing.T) {
 }
 
 func TestAFailedMigrationLeavesNoTemplate(t *testing.T) {
-	m := manager(t)
+	m := sharedManager(t)
 	v := newest(t)
 	for tool, files := range map[string]map[string]string{
 		"sql":   {"migrations/1_good.sql": "create table a (id int);", "migrations/2_bad.sql": "-- adds b\ncreate table b (id int);\n\ncreate table\n  b (id int);"},
@@ -131,7 +131,7 @@ func TestAFailedMigrationLeavesNoTemplate(t *testing.T) {
 	} {
 		bad := migrations(t, tool, files)
 		for range 2 { // the second try must not find half of the first
-			_, err := m.Fresh(t.Context(), "shop", v, bad)
+			_, err := m.Fresh(t.Context(), Customer{App: "shop"}, v, bad)
 			if err == nil || !strings.Contains(err.Error(), "migrations/2_bad.sql") || !strings.Contains(err.Error(), "already exists") {
 				t.Errorf("%s: %v", tool, err)
 			}
@@ -145,9 +145,9 @@ func TestAFailedMigrationLeavesNoTemplate(t *testing.T) {
 }
 
 func TestADroppedRunLeavesNothing(t *testing.T) {
-	m := manager(t)
+	m := sharedManager(t)
 	v := newest(t)
-	d, err := m.Fresh(t.Context(), "shop", v, Migrations{})
+	d, err := m.Fresh(t.Context(), Customer{App: "shop"}, v, Migrations{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,80 +179,60 @@ func TestADroppedRunLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestAnIdleServerIsStoppedAndComesBack(t *testing.T) {
+// TestAServerThatIsGoneComesBack ends one server in every way in which it may end, one after the other.
+func TestAServerThatIsGoneComesBack(t *testing.T) {
 	m := manager(t, func(c *Config) { c.Idle = 50 * time.Millisecond })
 	v := newest(t)
-	first, err := m.Fresh(t.Context(), "shop", v, migrations(t, "goose", shop))
-	if err != nil {
-		t.Fatal(err)
+	stop := func(t *testing.T, s *postgres) {
+		t.Helper()
+		if err := s.proc.stop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err := first.Drop(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the end of an idle server", func() bool { return !listens(first.Port) })
-	second := fresh(t, m, "shop", migrations(t, "goose", shop))
-	if second.Made {
-		t.Error("the template must outlive the server")
-	}
-	must(t, second.URL(), "select count(*) from item", "2")
-	denied(t, strings.Replace(second.URL(), second.password, first.password, 1), "select 1", "password authentication failed")
-}
-
-func TestAKilledServerComesBack(t *testing.T) {
-	m := manager(t)
-	v := newest(t)
-	d, err := m.Fresh(t.Context(), "shop", v, migrations(t, "goose", shop))
-	if err != nil {
-		t.Fatal(err)
-	}
-	killPostmaster(t, d.s)
-	eventually(t, "the end of the server", func() bool { return !listens(d.Port) })
-	next := fresh(t, m, "shop", migrations(t, "goose", shop))
-	if next.Made {
-		t.Error("the template was lost")
-	}
-	must(t, next.URL(), "select count(*) from item", "2")
-	must(t, next.URL(), "select count(*) from pg_database where datname = '"+d.Name+"'", "0")
-	if err := d.Drop(t.Context()); err != nil {
-		t.Error("dropping what is gone: ", err)
-	}
-}
-
-func TestABrokenDataFolderIsMadeAgain(t *testing.T) {
-	for name, harm := range map[string]func(t *testing.T, s *postgres){
-		"deleted while it runs": func(t *testing.T, s *postgres) { remove(t, Folder(s.m.cfg.Data, "shop")) },
-		"control file cut": func(t *testing.T, s *postgres) {
-			if err := s.proc.stop(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.Truncate(filepath.Join(s.home.inside, "global/pg_control"), 10); err != nil {
-				t.Fatal(err)
-			}
-		},
-		"from before a restart of the machine": func(t *testing.T, s *postgres) {
-			if err := s.proc.stop(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(filepath.Join(s.home.dir, bootFile), []byte("another boot"), 0o600); err != nil {
-				t.Fatal(err)
-			}
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			m := manager(t)
-			d, err := m.Fresh(t.Context(), "shop", newest(t), migrations(t, "goose", shop))
-			if err != nil {
-				t.Fatal(err)
-			}
+	for _, c := range []struct {
+		name string
+		harm func(t *testing.T, d *Database)
+		made bool // the templates are gone with it
+	}{
+		{"idle", func(t *testing.T, d *Database) {
 			if err := d.Drop(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			harm(t, d.s)
+			eventually(t, "the end of an idle server", func() bool { return !listens(d.Port) })
+		}, false},
+		{"killed", func(t *testing.T, d *Database) { killPostmaster(t, d.s) }, false},
+		{"deleted while it runs", func(t *testing.T, _ *Database) { remove(t, Folder(m.cfg.Data, "shop")) }, true},
+		{"control file cut", func(t *testing.T, d *Database) {
+			stop(t, d.s)
+			if err := os.Truncate(filepath.Join(d.s.home.inside, "global/pg_control"), 10); err != nil {
+				t.Fatal(err)
+			}
+		}, true},
+		{"the machine was started again", func(t *testing.T, d *Database) {
+			stop(t, d.s)
+			write(t, filepath.Join(d.s.home.dir, bootFile), "another boot")
+		}, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			before, err := m.Fresh(t.Context(), Customer{App: "shop"}, v, migrations(t, "goose", shop))
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.harm(t, before)
+			if c.name != "idle" {
+				defer func() {
+					if err := before.Drop(context.Background()); err != nil {
+						t.Error("dropping what is gone: ", err)
+					}
+				}()
+			}
 			next := fresh(t, m, "shop", migrations(t, "goose", shop))
-			if !next.Made {
-				t.Error("its template cannot have outlived it")
+			if next.Made != c.made {
+				t.Errorf("the template was made: %v", next.Made)
 			}
 			must(t, next.URL(), "select count(*) from item", "2")
+			must(t, next.URL(), "select count(*) from pg_database where datname = '"+before.Name+"'", "0")
+			denied(t, strings.Replace(next.URL(), next.password, before.password, 1), "select 1", "password authentication failed")
 		})
 	}
 }
@@ -265,7 +245,7 @@ func remove(t *testing.T, dir string) {
 }
 
 func TestOldAndManyTemplatesAreDropped(t *testing.T) {
-	m := manager(t)
+	m := sharedManager(t)
 	v := newest(t)
 	template := func(n int) Migrations {
 		return migrations(t, "sql", map[string]string{"migrations/1.sql": fmt.Sprintf("create table t%d (id int);", n)})
@@ -273,7 +253,7 @@ func TestOldAndManyTemplatesAreDropped(t *testing.T) {
 	keep := fresh(t, m, "shop", Migrations{})
 	count := "select count(*) from pg_database where datname like 'template\\_%'"
 	for n := range templatesKept + 2 {
-		d, err := m.Fresh(t.Context(), "shop", v, template(n))
+		d, err := m.Fresh(t.Context(), Customer{App: "shop"}, v, template(n))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -27,11 +28,49 @@ func TestMain(m *testing.M) {
 	case len(os.Args) > 2 && os.Args[1] == "daemon":
 		os.Exit(daemon(os.Args[2]))
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(&withShared{m})
+}
+
+// shared is one manager for the tests that do not harm it: a server takes a second to make.
+var shared struct {
+	once sync.Once
+	m    *Manager
+	dir  string
+}
+
+// withShared closes what is shared before leaks are looked for.
+type withShared struct{ *testing.M }
+
+func (m *withShared) Run() int {
+	code := m.M.Run()
+	if shared.m != nil {
+		if err := shared.m.Close(context.Background()); err != nil {
+			fmt.Println(err)
+			code = 1
+		}
+		_ = os.RemoveAll(shared.dir)
+	}
+	return code
+}
+
+func sharedManager(t testing.TB) *Manager {
+	t.Helper()
+	shared.once.Do(func() {
+		shared.dir = newFolder(t)
+		shared.m = New(config(shared.dir))
+	})
+	return shared.m
 }
 
 // folder is a data folder with a short path that other users can pass.
 func folder(t testing.TB) string {
+	t.Helper()
+	dir := newFolder(t)
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+func newFolder(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/var/tmp", "belay") //nolint:usetesting // a folder that other users may enter
 	if err != nil {
@@ -40,7 +79,6 @@ func folder(t testing.TB) string {
 	if err := os.Chmod(dir, 0o711); err != nil { //nolint:gosec // as the daemon's
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	return dir
 }
 
@@ -111,7 +149,7 @@ func migrations(t testing.TB, tool string, files map[string]string) Migrations {
 // fresh gets a database that is dropped at the end of the test.
 func fresh(t testing.TB, m *Manager, app string, migrations Migrations) *Database {
 	t.Helper()
-	d, err := m.Fresh(t.Context(), app, newest(t), migrations)
+	d, err := m.Fresh(t.Context(), Customer{App: app}, newest(t), migrations)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -101,6 +101,21 @@ func (m *Manager) Sweep(ctx context.Context) error {
 // errClosed is the answer once the daemon stops.
 var errClosed = errors.New("the server is being stopped")
 
+// Customer is whose tests need servers. Code of a commit that is not merged shares no server with deliveries: nothing that
+// it does can reach what a delivery's tests start from.
+type Customer struct {
+	App      string
+	Unmerged bool
+}
+
+// folder is what stands behind the names of its servers' folders.
+func (c Customer) folder() string {
+	if c.Unmerged {
+		return "-unmerged"
+	}
+	return ""
+}
+
 // Folder is where the servers of an app live.
 func Folder(data, app string) string { return filepath.Join(data, "work", app, "services") }
 

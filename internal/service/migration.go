@@ -79,7 +79,10 @@ func (m Migrations) Read() (Migrations, error) {
 	}
 	defer root.Close()
 	if m.Dir = path.Clean(m.Dir); m.Dir == "." {
-		m.Dir = m.habit(root)
+		m.Dir = m.habit(func(dir string) bool {
+			fi, err := root.Stat(dir)
+			return err == nil && fi.IsDir()
+		})
 	}
 	if m.Dir == "" && m.own() {
 		return m, domain.Errorf(domain.Invalid, "migrations: %s finds no folder with migrations", m.Tool).WithHint("migrations: { dir: … } names it")
@@ -102,12 +105,48 @@ func (m Migrations) Read() (Migrations, error) {
 	return m, nil
 }
 
+// Entry is one file of a commit.
+type Entry struct {
+	Name string // in the app's folder
+	Hash string // of its content and mode
+	Link bool   // its content is another file's
+}
+
+func (e Entry) file() file { return file{name: e.Name, sum: sha256.Sum256([]byte(e.Hash))} }
+
+// Planned stands for Read where there is no checkout: the key is made from what the commit says of the same files. It is
+// another key than that of the files read.
+func (m Migrations) Planned(commit []Entry) Migrations {
+	if m.Tool == "" && m.Up == "" {
+		return m
+	}
+	if m.Dir = path.Clean(m.Dir); m.Dir == "." {
+		m.Dir = m.habit(func(dir string) bool {
+			return slices.ContainsFunc(commit, func(e Entry) bool { return strings.HasPrefix(e.Name, dir+"/") })
+		})
+	}
+	links := false
+	for _, e := range commit {
+		inside := m.Dir == "" || strings.HasPrefix(e.Name, m.Dir+"/")
+		if inside && m.wants(e.Name) || !m.own() && pinned(e.Name) {
+			m.files = append(m.files, e.file())
+			links = links || e.Link
+		}
+	}
+	if links || len(m.files) == 0 { // what they are is somewhere else
+		for _, e := range commit {
+			m.files = append(m.files, e.file())
+		}
+	}
+	return m
+}
+
 // own reports whether this package runs the migrations itself.
 func (m Migrations) own() bool { return m.Tool == "goose" || m.Tool == "sql" }
 
-func (m Migrations) habit(root *os.Root) string {
+func (m Migrations) habit(exists func(dir string) bool) string {
 	for _, dir := range habits[m.Tool] {
-		if fi, err := root.Stat(dir); err == nil && fi.IsDir() {
+		if exists(dir) {
 			return dir
 		}
 	}

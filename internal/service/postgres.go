@@ -32,10 +32,10 @@ var settings = []string{
 	"log_min_messages=fatal", "log_checkpoints=off", "password_encryption=scram-sha-256", "max_prepared_transactions=16",
 }
 
-// postgres is the server of one app and one major version. It is started when it is needed.
+// postgres is the server of one customer and one major version. It is started when it is needed.
 type postgres struct {
 	m   *Manager
-	app string
+	of  Customer
 	v   Installed
 
 	turn   chan struct{} // held while it is started, stopped, or a template is made
@@ -49,17 +49,17 @@ type postgres struct {
 	idle   *time.Timer
 }
 
-// server returns the one of an app and version.
-func (m *Manager) server(app string, v Installed) (*postgres, error) {
+// server returns the one of a customer and version.
+func (m *Manager) server(of Customer, v Installed) (*postgres, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
 		return nil, errClosed
 	}
-	key := fmt.Sprintf("%s/%d", app, v.Major)
+	key := fmt.Sprintf("%s/%d%s", of.App, v.Major, of.folder())
 	s := m.servers[key]
 	if s == nil {
-		s = &postgres{m: m, app: app, v: v, turn: make(chan struct{}, 1)}
+		s = &postgres{m: m, of: of, v: v, turn: make(chan struct{}, 1)}
 		m.servers[key] = s
 	}
 	return s, nil
@@ -126,7 +126,7 @@ func (s *postgres) rest() {
 		return
 	}
 	if err := proc.stop(ctx); err != nil {
-		s.m.cfg.Log.Warn("stop an idle server of tests", "app", s.app, "postgres", s.v.Version, "error", err)
+		s.m.cfg.Log.Warn("stop an idle server of tests", "app", s.of.App, "postgres", s.v.Version, "error", err)
 	}
 }
 
@@ -145,7 +145,7 @@ func (s *postgres) close(ctx context.Context) error {
 
 // start brings the server up; a data folder that does not come up is made anew, once. The caller has the turn.
 func (s *postgres) start(ctx context.Context) error {
-	h, err := s.m.room(ctx, s.app, fmt.Sprintf("postgres-%d", s.v.Major))
+	h, err := s.m.room(ctx, s.of.App, fmt.Sprintf("postgres-%d%s", s.v.Major, s.of.folder()))
 	if err != nil {
 		return err
 	}
@@ -154,7 +154,7 @@ func (s *postgres) start(ctx context.Context) error {
 	if err == nil || ctx.Err() != nil || errors.Is(err, errClosed) {
 		return err
 	}
-	s.m.cfg.Log.Warn("the data of a server of tests is made again", "app", s.app, "postgres", s.v.Version, "why", err)
+	s.m.cfg.Log.Warn("the data of a server of tests is made again", "app", s.of.App, "postgres", s.v.Version, "why", err)
 	if err := os.RemoveAll(h.inside); err != nil {
 		return err
 	}
@@ -184,7 +184,7 @@ func (s *postgres) launch(ctx context.Context) error {
 	for _, setting := range settings {
 		argv = append(argv, "-c", setting)
 	}
-	p, err := s.m.launch(ctx, s.home, postgresMemory, argv...)
+	p, err := s.m.launch(ctx, s.home, program{argv: argv, memory: postgresMemory, end: "INT"})
 	if err != nil {
 		return err
 	}
@@ -243,6 +243,7 @@ func (s *postgres) initialise(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("initdb: %w: %s", err, lastOf(said))
 	}
+	s.home.spread("base")
 	if err := os.WriteFile(filepath.Join(s.home.dir, bootFile), boot, 0o600); err != nil {
 		return err
 	}

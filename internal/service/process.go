@@ -23,7 +23,7 @@ import (
 const keeper = `exec 3<&0
 "$@" </dev/null 3<&- &
 child=$!
-{ read -r _ <&3; kill -INT $child; sleep 5; kill -KILL $child; } >/dev/null 2>&1 &
+{ read -r _ <&3; kill -"$0" $child; sleep 5; kill -KILL $child; } >/dev/null 2>&1 &
 wait $child`
 
 // endWithin is how long a server has to end once its pipe is closed, before the kernel ends it and all that it started.
@@ -91,10 +91,17 @@ func closeAll(files []*os.File) {
 	}
 }
 
+// program is a server with its arguments, how many bytes of memory it may use, and the signal that ends it.
+type program struct {
+	argv   []string
+	memory int64
+	end    string
+}
+
 // launch starts a server. It holds the lock of its log for as long as anything of it lives: where two daemons follow one
 // another, the second waits for the end of what the first had started.
-func (m *Manager) launch(ctx context.Context, h home, memory int64, argv ...string) (*process, error) {
-	spec, err := m.spec(h, memory, append([]string{"sh", "-c", keeper, "belay"}, argv...)...)
+func (m *Manager) launch(ctx context.Context, h home, run program) (*process, error) {
+	spec, err := m.spec(h, run.memory, append([]string{"sh", "-c", keeper, run.end}, run.argv...)...)
 	if err != nil {
 		return nil, err
 	}

@@ -31,15 +31,15 @@ func (m *Manager) StartRedis(ctx context.Context, app string, v Installed) (url 
 	if err != nil {
 		return "", nil, err
 	}
-	program := filepath.Join(v.Dir, "redis-server")
-	if _, err := os.Stat(program); err != nil {
-		program = filepath.Join(v.Dir, "valkey-server")
+	binary := filepath.Join(v.Dir, "redis-server")
+	if _, err := os.Stat(binary); err != nil {
+		binary = filepath.Join(v.Dir, "valkey-server")
 	}
 	config, err := h.write("redis.conf", redisConfig(h, port, secret))
 	if err != nil {
 		return "", nil, err
 	}
-	p, err := m.launch(ctx, h, redisProcess, program, config)
+	p, err := m.launch(ctx, h, program{argv: []string{binary, config}, memory: redisProcess, end: "KILL"}) // it has nothing to save
 	if err != nil {
 		return "", nil, errors.Join(err, os.RemoveAll(h.dir))
 	}

@@ -121,7 +121,9 @@ func token(text string) (n, kind int) {
 	return 1, other
 }
 
-func letter(c byte) bool { return c == '_' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= 0x80 }
+func letter(c byte) bool {
+	return c == '_' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= 0x80
+}
 
 // comment is the length of a comment between /* and */, which may hold others.
 func comment(text string) int {

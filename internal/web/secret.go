@@ -18,16 +18,16 @@ const maxSecret = 32 << 10
 // maySetSecrets lets only somebody of this machine set a value: a token may be a machine's, which has no need to know one, and
 // over TCP a value could pass places that keep it.
 func (s *Server) maySetSecrets(ctx context.Context) error {
-	if local, _ := ctx.Value(localKey{}).(bool); !local {
+	if !onSocket(ctx) {
 		return domain.Errorf(domain.Denied, "not stored: secrets are set on the server itself, through its socket; a token does not do").
 			WithHint("ssh to the server: belay secret set NAME --env staging")
 	}
 	return nil
 }
 
-// secretInput is a value for a place. The value is the raw body, never part of the address or of a document: nothing that
+// SecretInput is a value for a place. (It is exported because the description of the API is read from exported fields only.) The value is the raw body, never part of the address or of a document: nothing that
 // checks or logs requests sees it.
-type secretInput struct {
+type SecretInput struct {
 	Name        string             `query:"name" required:"true" maxLength:"100" doc:"Variable, or notify/CHANNEL."`
 	Environment domain.Environment `query:"environment" enum:"staging,production,build" doc:"Empty for notify/CHANNEL only."`
 	From        string             `query:"from" enum:"prompt,stdin,file" doc:"How the value was given."`
@@ -35,7 +35,7 @@ type secretInput struct {
 }
 
 // Resolve keeps the request, whose body is the value.
-func (in *secretInput) Resolve(ctx huma.Context) []error {
+func (in *SecretInput) Resolve(ctx huma.Context) []error {
 	in.request, _ = humago.Unwrap(ctx)
 	if in.request.ContentLength != 0 && in.request.Header.Get("Content-Type") != bundleType {
 		return []error{&huma.ErrorDetail{Message: "a value is " + bundleType, Location: "header.Content-Type"}}
@@ -44,7 +44,7 @@ func (in *secretInput) Resolve(ctx huma.Context) []error {
 }
 
 // value reads the body; nil when there is none.
-func (in *secretInput) value() (*domain.Secret, error) {
+func (in *SecretInput) value() (*domain.Secret, error) {
 	if in.request.ContentLength == 0 {
 		return nil, nil
 	}
@@ -56,7 +56,7 @@ func (in *secretInput) value() (*domain.Secret, error) {
 	return &v, nil
 }
 
-func (in *secretInput) ask(ctx context.Context, app string) (SecretRequest, error) {
+func (in *SecretInput) ask(ctx context.Context, app string) (SecretRequest, error) {
 	value, err := in.value()
 	return SecretRequest{
 		SecretPlace: domain.SecretPlace{App: app, Environment: in.Environment, Name: in.Name},
@@ -66,16 +66,17 @@ func (in *secretInput) ask(ctx context.Context, app string) (SecretRequest, erro
 
 type setInput struct {
 	AppPath
-	secretInput
+	SecretInput
 }
 
 type rotateInput struct {
 	AppPath
-	secretInput
+	SecretInput
 	Revoke bool `query:"revoke" doc:"Take the versions before from every release, and wipe them."`
 }
 
-type historyInput struct {
+// SecretName names a secret.
+type SecretName struct {
 	Name string `query:"name" required:"true" maxLength:"100"`
 }
 
@@ -94,10 +95,10 @@ func (s *Server) registerSecrets(api huma.API) {
 	}
 	operation(s, api, body(huma.Operation{OperationID: "set-secret", Path: "/v1/apps/{app}/secrets", Summary: "Store a secret; on the unix socket only"}),
 		func(ctx context.Context, in *setInput) (domain.SecretSet, error) {
-			return s.setSecret(ctx, &in.secretInput, in.App)
+			return s.setSecret(ctx, &in.SecretInput, in.App)
 		})
 	operation(s, api, body(huma.Operation{OperationID: "set-server-secret", Path: "/v1/secrets", Summary: "Store a secret of the server; on the unix socket only"}),
-		func(ctx context.Context, in *secretInput) (domain.SecretSet, error) { return s.setSecret(ctx, in, "") })
+		func(ctx context.Context, in *SecretInput) (domain.SecretSet, error) { return s.setSecret(ctx, in, "") })
 	operation(s, api, body(huma.Operation{OperationID: "rotate-secret", Path: "/v1/apps/{app}/secrets/rotate", Summary: "Deliver a secret's new value; on the unix socket only"}),
 		s.rotateSecret)
 	get(s, api, "list-secrets", "/v1/apps/{app}/secrets", "Everything about an app's secrets but their values",
@@ -106,20 +107,20 @@ func (s *Server) registerSecrets(api huma.API) {
 		})
 	get(s, api, "secret-history", "/v1/apps/{app}/secrets/history", "The versions of a secret", func(ctx context.Context, in *struct {
 		AppPath
-		historyInput
+		SecretName
 	},
 	) (versionsList, error) {
 		list, err := s.service.SecretHistory(ctx, in.App, in.Name)
 		return versionsList{Versions: list}, err
 	})
 	get(s, api, "server-secret-history", "/v1/secrets/history", "The versions of a secret of the server",
-		func(ctx context.Context, in *historyInput) (versionsList, error) {
+		func(ctx context.Context, in *SecretName) (versionsList, error) {
 			list, err := s.service.SecretHistory(ctx, "", in.Name)
 			return versionsList{Versions: list}, err
 		})
 }
 
-func (s *Server) setSecret(ctx context.Context, in *secretInput, app string) (domain.SecretSet, error) {
+func (s *Server) setSecret(ctx context.Context, in *SecretInput, app string) (domain.SecretSet, error) {
 	if err := s.maySetSecrets(ctx); err != nil {
 		return domain.SecretSet{}, err
 	}
