@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/belay-cd/belay/internal/config"
 	"github.com/belay-cd/belay/internal/domain"
 )
 
@@ -490,5 +489,3 @@ func TestNoWayBack(t *testing.T) {
 		w.want("agreed", w.await(d.Number), domain.DoneState, only("b", false))
 	})
 }
-
-var _ = config.FileName
