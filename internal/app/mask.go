@@ -15,16 +15,16 @@ type masks struct {
 	apps  func() []string
 
 	mu   sync.Mutex
-	each map[string]*kept
+	each map[string]*madeMasker
 }
 
-type kept struct {
+type madeMasker struct {
 	masker *secrets.Masker
 	made   time.Time
 }
 
-// maskFor is how long a masker is used when nothing is known to have changed: a value that was set meanwhile is in no text yet.
-const maskFor = 2 * time.Second
+// maskFor is how long a masker is used when no new value was learnt.
+const maskFor = 10 * time.Minute
 
 // of returns the masker of an app.
 func (m *masks) of(app string) *secrets.Masker {
@@ -34,7 +34,7 @@ func (m *masks) of(app string) *secrets.Masker {
 	if one != nil && time.Since(one.made) < maskFor {
 		return one.masker
 	}
-	one = &kept{masker: secrets.NewMasker(m.known(app)...), made: time.Now()}
+	one = &madeMasker{masker: secrets.NewMasker(m.known(app)...), made: time.Now()}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.each[app] = one

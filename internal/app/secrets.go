@@ -116,7 +116,7 @@ func (s *Server) openSecrets(ctx context.Context) (*resolver, error) {
 			Private: append([]string{s.o.Data}, vault.Private()...),
 		},
 	}
-	r.masks = &masks{known: r.known, each: map[string]*kept{}, apps: func() []string {
+	r.masks = &masks{known: r.known, each: map[string]*madeMasker{}, apps: func() []string {
 		apps, err := s.store.Apps(context.WithoutCancel(ctx))
 		if err != nil {
 			return nil
@@ -178,9 +178,14 @@ func (r *resolver) build(ctx context.Context, app string, f *config.File) ([]str
 }
 
 func (r *resolver) learn(app string, values map[string]domain.Secret) {
-	defer r.masks.forget(app)
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	before := len(r.values[app])
+	defer func() {
+		if len(r.values[app]) > before {
+			r.masks.forget(app)
+		}
+	}()
 	if r.values[app] == nil {
 		r.values[app] = map[domain.Secret]bool{}
 	}
