@@ -55,6 +55,10 @@ func (p *project) probe(files []string) (probe, metrics string) {
 			return fmt.Sprintf("{ http: %s }", path), ""
 		}
 	}
+	if service, path := p.compose.health(); path != "" {
+		p.add(Guess, "GET %s, from the health check of %s in %s", path, service, p.compose.path)
+		return "{ http: " + plain(path, true) + " }", ""
+	}
 	if at, ok := p.tree.find(files, quoted("/")); ok {
 		p.add(Gap, "no health endpoint found: the probe asks /, which %s:%d serves; better is one that answers when the app can work", at.path, at.line)
 		return "{ http: / }", ""

@@ -20,6 +20,10 @@ func (p *project) docker() {
 	if at, ok := p.tree.find([]string{"Dockerfile"}, exposed); ok {
 		web.port, _ = strconv.Atoi(at.sub[0])
 		p.add(Found, "Dockerfile, which exposes port %d in line %d", web.port, at.line)
+	} else if service, port := p.compose.port(); port != "" {
+		web.port, _ = strconv.Atoi(port)
+		p.add(Found, "Dockerfile")
+		p.add(Guess, "it listens on port %s, from %s in %s", port, service, p.compose.path)
 	} else {
 		p.add(Found, "Dockerfile")
 		p.add(Gap, "the Dockerfile exposes no port: the app must listen on $PORT, or say roles.web.port")
@@ -102,6 +106,7 @@ func (p *project) procWeb(run string, line int) {
 var (
 	sqlGoose   = regexp.MustCompile(`(?m)^-- \+goose Up`)
 	sqlUpFile  = regexp.MustCompile(`^\d+_.+\.up\.sql$`)
+	flywayFile = regexp.MustCompile(`^V[\d._]+__.+\.sql$`)
 	versionsIn = "versions"
 )
 
@@ -121,8 +126,13 @@ func (p *project) findMigrations() {
 		return
 	}
 	p.migrations = fmt.Sprintf("{ tool: %s, dir: %s }", tool, dir)
-	if tool == "django" {
-		p.migrations = "{ tool: django }"
+	switch tool {
+	case "django", "rails":
+		p.migrations = "{ tool: " + tool + " }"
+	case "flyway":
+		if p.tree.first(javaFiles...) != "" {
+			p.add(Gap, "if the app runs Flyway at its start, switch that off (spring.flyway.enabled=false): next would change the schema before it is checked")
+		}
 	}
 	packed := false
 	for _, f := range p.build.files {
@@ -140,7 +150,11 @@ func (p *project) migrationTool() (tool, dir string, n int) {
 		switch {
 		case path.Ext(name) == ".sql" && sqlGoose.MatchString(p.tree.texts[name]):
 			tool, dir = "goose", folder
-		case sqlUpFile.MatchString(base):
+		case path.Base(folder) == "migration" && flywayFile.MatchString(base):
+			tool, dir = "flyway", folder
+		case folder == "db/migrate" && path.Ext(name) == ".rb":
+			tool, dir = "rails", folder
+		case sqlUpFile.MatchString(base) && !p.tree.has("Cargo.toml"):
 			tool, dir = "golang-migrate", folder
 		case p.tree.has("alembic.ini") && path.Base(folder) == versionsIn && path.Ext(name) == ".py":
 			tool, dir = "alembic", path.Dir(folder)

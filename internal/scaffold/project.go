@@ -25,6 +25,9 @@ type project struct {
 	secrets    []string
 	variables  []variable
 	migrations string // flow mapping, "" is none
+	compose    compose
+	services   []string // that tests get, from the compose file
+	heavy      bool     // an instance takes much memory
 }
 
 type build struct {
@@ -32,15 +35,17 @@ type build struct {
 	linted     bool // the linters stand among the commands of run
 	run        []string
 	files      []string
+	cache      []string
 	dockerfile string
 }
 
 // level is one level of tests: a command, or the reason why there is none.
 type level struct {
-	run    string
-	report string
-	none   string
-	start  bool
+	run      string
+	report   string
+	none     string
+	services []string
+	start    bool
 }
 
 type role struct {
@@ -64,9 +69,18 @@ func (p *project) add(kind Kind, format string, args ...any) {
 // survey fills the project from the tree. What is known first wins: a language before a Dockerfile, since processes need
 // nothing but this machine.
 func (p *project) survey() error {
+	p.readCompose()
 	switch {
 	case p.tree.has("go.mod"):
 		p.golang()
+	case p.isRust():
+		p.rust()
+	case p.tree.first(javaFiles...) != "":
+		p.java()
+	case p.isRuby():
+		p.ruby()
+	case p.isPHP():
+		p.php()
 	case p.tree.has("package.json"):
 		p.node()
 	case p.tree.first(pythonFiles...) != "":
@@ -80,7 +94,8 @@ func (p *project) survey() error {
 	case p.staticFolder() != "":
 		p.static()
 	default:
-		return domain.Errorf(domain.Invalid, "nothing is recognised here: no go.mod, package.json, pyproject.toml, requirements.txt, Dockerfile, Procfile or index.html").
+		return domain.Errorf(domain.Invalid, "nothing is recognised here: no go.mod, package.json, pyproject.toml, requirements.txt, pom.xml, build.gradle, Gemfile, composer.json, "+
+			"Cargo.toml, Dockerfile, Procfile or index.html").
 			WithHint("write belay.yaml by hand: docs/first-app.md has one to start from")
 	}
 	p.procfile()
@@ -94,6 +109,8 @@ func (p *project) survey() error {
 	p.findMigrations()
 	p.findWorkflows()
 	p.fillLevels()
+	p.findCompose()
+	p.advise()
 	if len(p.build.lint) == 0 && !p.build.linted {
 		p.add(Gap, "no linter found: name one under build.lint")
 	}
@@ -177,9 +194,35 @@ func appName(name string) string {
 func (p *project) nextSteps() {
 	step := func(command, note string) { p.lines = append(p.lines, Line{Kind: Next, Text: command, Note: note}) }
 	step("belay check", "is the file right")
-	if len(p.secrets) > 0 {
-		step(fmt.Sprintf("%s in /etc/%s/staging.env and production.env", strings.Join(p.secrets, ", "), p.name), "on the server, mode 0600")
+	for _, name := range p.secrets {
+		step("belay secret set "+name+" --env staging", "and production; the value is asked for")
 	}
 	step("git add belay.yaml && git commit -m 'Add belay.yaml'", "")
 	step("belay ship", "the first delivery")
+}
+
+// advise says in one line why the default strategy fits, and when another does.
+func (p *project) advise() {
+	web, metrics := false, ""
+	for _, r := range p.roles {
+		if r.static != "" {
+			return // pages fit any
+		}
+		web = web || r.web
+		if r.metrics != "" {
+			metrics = r.metrics
+		}
+	}
+	why := "it needs traffic to compare, and sees errors and response times only: the app shows no metrics"
+	switch {
+	case !web:
+		why = "next takes a share of the consumers"
+	case metrics != "":
+		why = "it needs traffic to compare, and " + metrics + " gives it more to judge by"
+	}
+	other := "blue-green is for what is critical and may run twice, rolling for little memory"
+	if p.heavy {
+		other = "two releases run side by side, and a JVM takes much memory: rolling replaces one instance at a time"
+	}
+	p.add(Guess, "the strategy is canary, the default: %s; %s", why, other)
 }

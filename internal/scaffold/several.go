@@ -56,7 +56,7 @@ func (t *tree) starts(name string) bool {
 		return slices.ContainsFunc(t.order, func(other string) bool {
 			return strings.HasPrefix(other, below) && strings.HasSuffix(other, ".go") && strings.HasPrefix(t.texts[other], "package main\n")
 		})
-	case "Procfile", "Dockerfile", "manage.py":
+	case "Procfile", "Dockerfile", "manage.py", "config.ru", "artisan":
 		return true
 	}
 	return false
@@ -73,7 +73,7 @@ func (t *tree) several(apps []subApp) bool {
 // isApp reports whether something at the root is recognised.
 func (t *tree) isApp() bool {
 	p := project{tree: t}
-	return t.first("go.mod", "package.json", "Dockerfile", "Procfile") != "" || t.first(pythonFiles...) != "" || p.pythonScript() != "" || p.staticFolder() != ""
+	return t.first("go.mod", "package.json", "Dockerfile", "Procfile", "Cargo.toml") != "" || t.first(javaFiles...) != "" || p.isRuby() || p.isPHP() || t.first(pythonFiles...) != "" || p.pythonScript() != "" || p.staticFolder() != ""
 }
 
 // names is the report about the root of a repository of several apps: nothing is written there.

@@ -22,10 +22,7 @@ func (p *project) yaml() string {
 	}
 	if len(p.secrets) > 0 {
 		line("secrets:")
-		line("  file:")
-		for _, name := range p.secrets {
-			line("    %s: /etc/%s/$BELAY_ENV.env#%s", name, p.name, name)
-		}
+		line("  store: %s", list(p.secrets))
 	}
 	if len(p.variables) > 0 {
 		line("env:")
@@ -73,6 +70,9 @@ func (p *project) yamlBuild(line func(string, ...any)) {
 		}
 	}
 	line("  files: %s", list(p.build.files))
+	if len(p.build.cache) > 0 {
+		line("  cache: %s", list(p.build.cache))
+	}
 }
 
 func (p *project) yamlRole(r role, line func(string, ...any)) {
@@ -105,6 +105,9 @@ func (l level) flow(role string) string {
 	text := "{ run: " + plain(l.run, true)
 	if l.report != "" {
 		text += ", report: " + plain(l.report, true)
+	}
+	if len(l.services) > 0 {
+		text += ", services: " + list(l.services)
 	}
 	if l.start {
 		text += ", start: [" + role + "]"
