@@ -61,9 +61,7 @@ func (o checkOptions) run(s *session) error {
 
 // one checks one file and reports whether it is wrong.
 func (o checkOptions) one(s *session, name string) (failed bool, err error) {
-	if !filepath.IsAbs(name) {
-		name = filepath.Join(s.dir, name)
-	}
+	name = s.file(name)
 	file, findings, err := load(name, config.Options{Demo: o.demo})
 	if err != nil {
 		return true, err

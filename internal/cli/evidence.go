@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"path/filepath"
 
 	"github.com/belay-cd/belay/internal/domain"
 	"github.com/belay-cd/belay/internal/evidence"
@@ -45,7 +44,7 @@ func (o showOptions) verify(ctx context.Context, s *session) error {
 
 func (o showOptions) evidenceOf(ctx context.Context, s *session) (e domain.Evidence, err error) {
 	if o.evidence != askServer {
-		return e, readEvidence(filepath.Join(s.dir, o.evidence), &e)
+		return e, readEvidence(s.file(o.evidence), &e)
 	}
 	c, err := s.connect()
 	if err != nil {
@@ -83,7 +82,7 @@ func (o showOptions) publicKey(s *session, e domain.Evidence) (ed25519.PublicKey
 		key, err := evidence.ParsePublic([]byte(e.PublicKey))
 		return key, "came with the evidence: compare it with keys/evidence.pub of the server, or give that as --key", err
 	}
-	text, err := os.ReadFile(filepath.Join(s.dir, o.key))
+	text, err := os.ReadFile(s.file(o.key))
 	if err != nil {
 		return nil, "", usage("key: %v", err)
 	}

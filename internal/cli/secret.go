@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -209,9 +208,7 @@ func (o secretOptions) value(s *session, p domain.SecretPlace) (client.Secret, e
 }
 
 func readSecretFile(s *session, name string) ([]byte, error) {
-	if !filepath.IsAbs(name) {
-		name = filepath.Join(s.dir, name)
-	}
+	name = s.file(name)
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, usage("nothing stored: %w", err)

@@ -232,3 +232,11 @@ func (s *session) note(format string, args ...any) {
 		fmt.Fprintf(s.stdio.Err, format+"\n", args...)
 	}
 }
+
+// file is a path as the user means it: from the folder of -C, unless it is absolute.
+func (s *session) file(name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(s.dir, name)
+}
