@@ -30,10 +30,10 @@ func (i identity) is(name string) bool {
 }
 
 // makers are all names and addresses of those who made a commit, or shipped it. What the commit says is its maker's word.
-func (s *Service) makers(c Commit, by string) []string {
+func (s *Service) makers(c Commit, by, login string) []string {
 	full, _ := s.people().FullName(by)
 	var list []string
-	for _, name := range []string{by, full, c.Author, c.AuthorEmail, c.Committer, c.CommitterEmail} {
+	for _, name := range []string{by, full, login, c.Author, c.AuthorEmail, c.Committer, c.CommitterEmail} {
 		if name = strings.TrimSpace(name); name != "" {
 			list = union(list, []string{name})
 		}

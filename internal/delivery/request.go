@@ -13,6 +13,8 @@ type Submission struct {
 	Commit string // full SHA
 	Folder string // of belay.yaml within the repository, "" for its root
 	By     string
+	// Login is the user as whom By logged in, where that is another one.
+	Login string
 	// From is the address of a running app to take over as stable, "" for none.
 	From string
 	// Urgent is why this delivery goes before all others, "" for an ordinary one.

@@ -275,7 +275,7 @@ func (s *Service) Ship(ctx context.Context, in Submission) (domain.Delivery, err
 	if err != nil {
 		return domain.Delivery{}, err
 	}
-	people := s.makers(commit, in.By)
+	people := s.makers(commit, in.By, in.Login)
 	if err := s.admitGates(ctx, file, commit, people); err != nil {
 		return domain.Delivery{}, err
 	}

@@ -242,7 +242,7 @@ func (in *shipInput) Resolve(ctx huma.Context) []error {
 }
 
 func (s *Server) ship(ctx context.Context, in *shipInput) (domain.Delivery, error) {
-	submission := Submission{App: in.App, Commit: in.Commit, Folder: in.Folder, By: by(ctx), Key: in.Key, From: in.From, Urgent: in.Urgent}
+	submission := Submission{App: in.App, Commit: in.Commit, Folder: in.Folder, By: by(ctx), Key: in.Key, From: in.From, Urgent: in.Urgent, Login: login(ctx)}
 	bundle, sent := in.request.Body.(*boundedBody)
 	if sent {
 		submission.Bundle = bundle

@@ -47,6 +47,12 @@ func (f *fake) last() string {
 	return f.asked[len(f.asked)-1]
 }
 
+func (f *fake) all() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return append([]string(nil), f.asked...)
+}
+
 func (f *fake) add(e domain.Event) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -127,7 +133,7 @@ func (f *fake) Cancel(_ context.Context, app string, number int, by, reason stri
 }
 
 func (f *fake) Approve(_ context.Context, a web.Answer) (domain.Delivery, error) {
-	f.note("approve %s %d %s %s %s %s", a.App, a.Number, a.By, a.Reason, a.Gate, a.Digest)
+	f.note("approve %s %d %s %s%s%s", a.App, a.Number, a.By, a.Reason, before(a.Gate), before(a.Digest))
 	return domain.Delivery{}, nil
 }
 
@@ -335,4 +341,12 @@ func (f *fake) Secrets(_ context.Context, app string) (domain.SecretReport, erro
 
 func (f *fake) SecretHistory(_ context.Context, app, name string) ([]domain.SecretVersion, error) {
 	return []domain.SecretVersion{{SecretPlace: domain.SecretPlace{App: app, Name: name}, Version: 1}}, nil
+}
+
+// before puts a space before what is there.
+func before(text string) string {
+	if text == "" {
+		return ""
+	}
+	return " " + text
 }

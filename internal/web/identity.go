@@ -51,34 +51,36 @@ func (s *Server) peer(ctx context.Context, conn net.Conn) context.Context {
 	if err != nil || failed != nil {
 		return ctx
 	}
-	uid, doubt := person(s.options.Proc, credentials)
-	return context.WithValue(context.WithValue(ctx, localKey{}, local{doubt}), identityKey{}, userName(uid))
+	return known(ctx, s.options.Proc, credentials)
 }
 
-// local is a caller whom the kernel has named. Doubt is why it may be another person, "" for none.
-type local struct{ doubt string }
+// local is a caller whom the kernel has named. Login is the user as whom they logged in, where that is another one; doubt is why
+// nobody can tell which person it is, "" for none.
+type local struct{ login, doubt string }
 
 // unset is the login of a process that no login began.
 const unset = ^uint32(0)
 
-// person returns who is behind a process: who logged in, where the kernel keeps that, since sudo and su change the user and
-// not the person; else the process's user. Doubt is why that cannot be told.
-func person(proc string, c *unix.Ucred) (uid uint32, doubt string) {
-	if _, kept := loginOf(proc, "self"); !kept {
-		return c.Uid, "" // this kernel keeps no logins
+// known names the person behind a process. Sudo and su change the user of a process and not who logged in: for root that is
+// who logged in. For any other user a login that differs names two people, and proves neither: a process that no login began
+// may write down any.
+func known(ctx context.Context, proc string, c *unix.Ucred) context.Context {
+	name := userName(c.Uid)
+	var who local
+	if _, kept := loginOf(proc, "self"); kept { // else this kernel keeps no logins
+		login, found := loginOf(proc, strconv.Itoa(int(c.Pid)))
+		switch {
+		case !found:
+			who.doubt = "its process is gone, or outside of what this server sees, so that nobody can tell who began it"
+		case login == unset || login == c.Uid:
+		case c.Uid == 0:
+			name = userName(login)
+		default:
+			who.login = userName(login)
+			who.doubt = fmt.Sprintf("it runs as %s, and was begun by the login of %s", name, who.login)
+		}
 	}
-	if c.Pid <= 0 {
-		return c.Uid, "its process is outside of what this server sees"
-	}
-	login, kept := loginOf(proc, strconv.Itoa(int(c.Pid)))
-	switch {
-	case !kept:
-		return c.Uid, "its process is gone, so that nobody can tell who began it"
-	case login == unset:
-		return c.Uid, ""
-	default:
-		return login, ""
-	}
+	return context.WithValue(context.WithValue(ctx, localKey{}, who), identityKey{}, name)
 }
 
 // loginOf reads the login user of a process.
@@ -91,6 +93,12 @@ func loginOf(proc, pid string) (uid uint32, kept bool) {
 	return uint32(n), err == nil
 }
 
+// login is the user as whom the caller logged in, where that is another than the one who asks.
+func login(ctx context.Context) string {
+	who, _ := ctx.Value(localKey{}).(local)
+	return who.login
+}
+
 // mayApprove lets only a person of this machine approve: as long as nobody logs in, a token may be a machine's, and code that
 // runs as the server itself could use the socket.
 func (s *Server) mayApprove(ctx context.Context) error {
@@ -100,7 +108,7 @@ func (s *Server) mayApprove(ctx context.Context) error {
 			WithHint("approve on the server itself, through its socket; reject takes a token too")
 	}
 	if who.doubt != "" {
-		return domain.Errorf(domain.Refused, "not approved: who asks is not known: %s", who.doubt).WithHint("run belay approve itself, on the server")
+		return domain.Errorf(domain.Refused, "not approved: who asks is not known: %s", who.doubt).WithHint("log in as yourself, and run belay approve itself")
 	}
 	if s.options.NoApprovals != "" {
 		return domain.Errorf(domain.Refused, "not approved: %s", s.options.NoApprovals).
