@@ -31,6 +31,8 @@ type stamp struct {
 	changed time.Time
 	size    int64
 	inode   uint64
+	owner   uint32
+	mode    fs.FileMode
 }
 
 // Open reads a policy file. Optional: it need not be there. A file that others may write, or that is wrong, is an error: a
@@ -78,7 +80,7 @@ func (p *Policy) Text() string {
 func (p *Policy) Refresh() (changed bool, err error) {
 	now, err := stat(p.path)
 	p.mu.Lock()
-	same := err == nil && now == p.seen
+	same := err == nil && now == p.seen && p.wrong == nil
 	p.mu.Unlock()
 	if same {
 		return false, nil
@@ -126,9 +128,9 @@ func stat(path string) (stamp, error) {
 }
 
 func stampOf(info fs.FileInfo) stamp {
-	s := stamp{there: true, changed: info.ModTime(), size: info.Size()}
+	s := stamp{there: true, changed: info.ModTime(), size: info.Size(), mode: info.Mode()}
 	if sys, ok := info.Sys().(*syscall.Stat_t); ok {
-		s.inode = sys.Ino
+		s.inode, s.owner = sys.Ino, sys.Uid
 	}
 	return s
 }
