@@ -215,9 +215,16 @@ func (f *fake) Status(_ context.Context, app string) (domain.AppStatus, error) {
 		Environments: []domain.EnvironmentStatus{{Name: domain.Staging}, serving}}, nil
 }
 
-func (f *fake) Deliveries(context.Context, string, int) ([]domain.Delivery, error) {
+func (f *fake) Deliveries(_ context.Context, app string, _ int) ([]domain.Delivery, error) {
 	waits := waitingSample()
 	switch {
+	case f.plays("several"):
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if d, ok := f.shipped[app]; ok {
+			return []domain.Delivery{d}, nil
+		}
+		return nil, nil
 	case f.plays("asks"):
 		return []domain.Delivery{f.d, waits}, nil
 	case f.plays("two-wait"):

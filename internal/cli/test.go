@@ -200,15 +200,34 @@ func stageLine(row *domain.StageRecord) string {
 
 // levelLine says how much of a level ran, and where the rest comes from.
 func levelLine(l domain.LevelRecord) string {
-	total := l.Passed + l.Failed + l.Skipped
+	ran := l.Passed + l.Failed
 	switch {
-	case l.State == "done" && l.CachedFrom != "" && l.Cached >= l.Passed+l.Failed:
+	case l.State == "pending":
+		return "not run: " + clean(l.Reason)
+	case l.State == "done" && l.CachedFrom != "" && l.Cached >= ran:
 		return fmt.Sprintf("cached from %s: nothing that it depends on changed", clean(l.CachedFrom))
-	case l.Cached > 0:
-		return fmt.Sprintf("%s of %s ran, %s cached · %s", count(int64(total-l.Cached)), count(int64(total)), count(int64(l.Cached)), clean(levelText(l)))
-	default:
-		return clean(levelText(l))
 	}
+	var parts []string
+	if l.Counted {
+		text := count(int64(l.Passed)) + " passed"
+		if l.Failed > 0 {
+			text += ", " + count(int64(l.Failed)) + " failed"
+		}
+		if l.Skipped > 0 {
+			text += ", " + count(int64(l.Skipped)) + " skipped"
+		}
+		parts = append(parts, text)
+	}
+	if l.Cached > 0 {
+		parts = append(parts, fmt.Sprintf("%s of %s ran", count(int64(ran-l.Cached)), count(int64(ran))))
+	}
+	if l.Took > 0 {
+		parts = append(parts, took(seconds(l.Took)))
+	}
+	if more := clean(remark(l)); more != "" {
+		parts = append(parts, more)
+	}
+	return strings.Join(parts, " · ")
 }
 
 // end tells the verdict, and returns the exit code.
