@@ -313,7 +313,7 @@ func (s *Server) openDeliveries(ctx context.Context) error {
 		Checks:       verify,
 		Synthetic:    &synthetic{checks: verify, health: s.proxy.Health},
 		Measurements: m, Runner: s.runner, Traffic: s.router, Logs: stageLogs{s.path("logs")}, Health: s.health,
-		Jobs: jobs, Takeover: s.runner, Policy: s.policy, People: people{}, Databases: databases{}, Safe: resolve, Mask: resolve.masks.text,
+		Jobs: jobs, Takeover: s.runner, Policy: s.policy, People: people{}, Databases: databases{}, Safe: resolve, Mask: resolve.masks.text, Notifications: tell,
 	}, delivery.Options{Log: s.log, Demo: s.o.Demo, URL: s.url})
 	s.later("deliveries", s.service.Stop)
 	if err := s.service.Start(ctx); err != nil {
