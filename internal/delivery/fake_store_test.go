@@ -160,7 +160,15 @@ func (s storeOf) ActiveDeliveries(ctx context.Context) ([]domain.Delivery, error
 }
 
 func (s storeOf) SaveRelease(ctx context.Context, r domain.Release) error {
-	return s.write(ctx, "release", func() error { s.releases = append(s.releases, deep(r)); return nil })
+	return s.write(ctx, "release", func() error {
+		i := slices.IndexFunc(s.releases, func(o domain.Release) bool { return o.ID == r.ID })
+		if i < 0 {
+			s.releases = append(s.releases, deep(r))
+			return nil
+		}
+		s.releases[i] = deep(r)
+		return nil
+	})
 }
 
 func (s storeOf) Release(ctx context.Context, id string) (domain.Release, error) {
