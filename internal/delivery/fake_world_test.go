@@ -77,6 +77,8 @@ type world struct {
 	// unreachable says that no branch leads to any commit.
 	unreachable bool
 
+	// safe is the store of secrets; nil: there is none.
+	safe *safeDisk
 	life *life
 }
 
@@ -127,7 +129,7 @@ func (w *world) begin() *life {
 	p := ports{w, l}
 	l.s = New(Ports{
 		Store: storeOf{w.disk, l}, Source: p, Builder: p, Tester: p, Secrets: p, Checks: p, Measurements: p, Runner: runnerOf{w.driver, p},
-		Traffic: p, Logs: p, Synthetic: synthetic{w}, Jobs: jobs{w}, Takeover: takeover{w}, Health: func(context.Context) (Health, error) { return Health{}, nil },
+		Traffic: p, Logs: p, Synthetic: synthetic{w}, Jobs: jobs{w}, Takeover: takeover{w}, Safe: w.safeOf(l), Health: func(context.Context) (Health, error) { return Health{}, nil },
 	}, Options{Log: slog.New(slog.NewTextHandler(logOf{w.t}, nil)), Demo: true})
 	w.life = l
 	if err := l.s.Start(w.t.Context()); err != nil {
@@ -439,7 +441,10 @@ func (p ports) Test(ctx context.Context, j Job, _ Artifact) ([]domain.LevelRecor
 	return []domain.LevelRecord{{Level: "unit", State: "done", Passed: 3, Counted: true}}, nil, err
 }
 
-func (p ports) Resolve(_ context.Context, _ string, f *config.File, _ domain.Environment) (map[string]domain.Secret, map[string]int, error) {
+func (p ports) Resolve(_ context.Context, _ string, f *config.File, env domain.Environment) (map[string]domain.Secret, map[string]int, error) {
+	if p.w.safe != nil {
+		return p.w.safe.resolve(f, env)
+	}
 	return map[string]domain.Secret{}, map[string]int{}, nil
 }
 
