@@ -231,7 +231,33 @@ func (n *Notifier) Test(ctx context.Context, app, channel string) (domain.Channe
 	if err != nil {
 		return result, err
 	}
-	return result, n.Store.SaveChannelRecord(ctx, record)
+	if err := n.Store.SaveChannelRecord(ctx, record); err != nil || !result.OK {
+		return result, err
+	}
+	return result, n.rouse(ctx, place{app, channel})
+}
+
+// rouse sends what a channel missed at once: it works again.
+func (n *Notifier) rouse(ctx context.Context, at place) error {
+	pending, err := n.Store.PendingNotices(ctx, 0)
+	if err != nil {
+		return err
+	}
+	n.setBack(at, 0)
+	for _, m := range pending {
+		if m.App != at.app || m.Channel != at.channel {
+			continue
+		}
+		m.Next = n.Now().UTC()
+		if err := n.Store.SaveNotice(ctx, m, nil); err != nil {
+			return err
+		}
+	}
+	select {
+	case n.wake <- struct{}{}:
+	default:
+	}
+	return nil
 }
 
 func (n *Notifier) unset(app, channel string, err error) error {

@@ -51,7 +51,7 @@ func (p *project) php() {
 	p.phpTests(c, tests)
 	p.build.run = []string{"composer install --no-interaction --no-progress --prefer-dist"}
 	if len(p.tests[0].run+p.tests[1].run+p.tests[2].run) == 0 {
-		p.build.run[0] += " --no-dev --optimize-autoloader"
+		p.build.run[0] += " --no-dev -o"
 	} else {
 		p.add(Guess, "composer installs the packages of require-dev, too: the tests need them, and the artifact carries them")
 	}

@@ -8,8 +8,8 @@ import (
 )
 
 var (
-	cargoName   = regexp.MustCompile(`(?ms)^\[package\].*?^name\s*=\s*"([^"]+)"`)
-	cargoBin    = regexp.MustCompile(`(?ms)^\[\[bin\]\][^\[]*?^name\s*=\s*"([^"]+)"`)
+	cargoName   = regexp.MustCompile(`(?s)(?:^|\n)\[package\][^\[]*?\nname\s*=\s*"([^"]+)"`)
+	cargoBin    = regexp.MustCompile(`\[\[bin\]\][^\[]*?\nname\s*=\s*"([^"]+)"`)
 	rustTest    = regexp.MustCompile(`#\[(?:test|rstest|tokio::test|actix_web::test|actix_rt::test|async_std::test|sqlx::test)\b`)
 	rustEnvPort = regexp.MustCompile(`env::var(?:_os)?\(\s*"PORT"|env!\(\s*"PORT"|env\s*=\s*"PORT"`)
 	rustPort    = regexp.MustCompile(`(?:bind|try_bind|parse)\w*(?:::<[^>]*>)?\(\s*&?\(?\s*"[^"]*:(\d{2,5})"|SocketAddr::from\(\(\[[^\]]*\],\s*(\d{2,5})|"(?:0\.0\.0\.0|127\.0\.0\.1|\[::\]):(\d{2,5})"|bind\(\(\s*"[^"]*",\s*(\d{2,5})`)
