@@ -81,7 +81,7 @@ func (s *Suite) remembered(ctx context.Context, req Request, i int, prepare *pre
 	if ctx.Err() != nil {
 		return r, nil // whoever cancelled it says so; it ended early, so nothing is known
 	}
-	if err := s.compare(ctx, req.App, k.inputs, &r); err != nil {
+	if err := s.compare(ctx, req.App, k, &r); err != nil {
 		return r, err
 	}
 	return r, s.remember(ctx, req, i, services, k, r, watch)

@@ -220,6 +220,9 @@ func (g *goTests) sort(ctx context.Context, c command.Cmd, call goCall) (alone, 
 	}
 	opens := map[string]bool{} // by import path: it can start processes or call C itself
 	for _, p := range packages {
+		if strings.HasSuffix(p.ImportPath, ".test") {
+			continue // the main package that go makes
+		}
 		if m := p.Module; m != nil && m.Main { // where the commands see it is not where it lies
 			if rest, err := filepath.Rel(m.Dir, p.Dir); err == nil && filepath.IsLocal(rest) {
 				p.Dir = filepath.Join(g.module, rest)
@@ -232,8 +235,8 @@ func (g *goTests) sort(ctx context.Context, c command.Cmd, call goCall) (alone, 
 			continue
 		}
 		closed := !opens[p.ImportPath]
-		for _, q := range packages { // the test binary and the variants of the package for it
-			if q.ForTest == p.ImportPath || q.ImportPath == p.ImportPath+".test" {
+		for _, q := range packages { // the package and its tests, as they are built for them
+			if q.ForTest == p.ImportPath {
 				closed = closed && !opens[q.ImportPath] && !slices.ContainsFunc(q.Deps, func(dep string) bool { return opens[dep] })
 			}
 		}
@@ -283,9 +286,6 @@ func reachesOut(p goPackageInfo) bool {
 		}
 		text, err := os.ReadFile(name)
 		if err != nil {
-			if strings.HasSuffix(p.ImportPath, ".test") { // go makes its main file only for the build
-				continue
-			}
 			return true
 		}
 		if outward.Match(text) {

@@ -184,9 +184,12 @@ func (g *GoTest) count(e goEvent, p *goPackage) {
 			}
 		}
 	}
-	failed := 0
+	failed, passed := 0, g.t.Passed
 	for _, name := range p.order {
 		failed += g.countTest(e, name, p.tests[name], parents[name], failedBelow[name])
+	}
+	if e.Action == "pass" && strings.HasSuffix(strings.TrimSpace(p.output.String()), "\t(cached)") { // go's own words
+		g.t.cached += g.t.Passed - passed
 	}
 	if e.Action == "fail" && failed == 0 {
 		g.t.fail(Failure{Name: e.Package, Message: g.whyPackage(e, p), Output: g.outputOf(e, p)})

@@ -100,8 +100,9 @@ type Result struct {
 	Services []string `json:"services,omitempty"`
 	// Trend compares its time and its count with the runs before; "" when there is nothing to compare with.
 	Trend string `json:"trend,omitempty"`
-	// Cached counts the tests whose results are those of an earlier run, CachedFrom is its delivery: "#141", or "a run
-	// before the merge". Known is set when the level did not run at all.
+	// Cached counts the tests whose results are those of earlier runs. Known is set when the level did not run at all:
+	// CachedFrom is the delivery that did, "#141", or "a run before the merge". It is "" where go's cache answered for some
+	// packages: those may come from several.
 	Cached     int    `json:"cached,omitempty"`
 	CachedFrom string `json:"cached_from,omitempty"`
 	Known      bool   `json:"-"`
@@ -244,7 +245,7 @@ func judged(level Level, o outcome) Result {
 }
 
 func (r *Result) fill(t tally) {
-	r.Passed, r.Failed, r.Skipped = t.Passed, t.Failed, t.Skipped
+	r.Passed, r.Failed, r.Skipped, r.Cached = t.Passed, t.Failed, t.Skipped, t.cached
 	r.Slowest, r.Failures, r.Cases = t.Slowest, t.Failures, t.Cases
 	if t.unkept > 0 {
 		r.Warnings = append(r.Warnings, fmt.Sprintf("%s counted and not remembered by name: a run keeps %d", tests(t.unkept), maxCases))

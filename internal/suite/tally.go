@@ -35,6 +35,7 @@ type Slow struct {
 type tally struct {
 	Passed, Failed, Skipped int
 	flaky                   int
+	cached                  int // of Passed: go's cache answered for them
 	Slowest                 []Slow
 	Failures                []Failure
 	Cases                   []Case
@@ -73,6 +74,7 @@ func (t *tally) add(o tally) {
 	t.Passed += o.Passed
 	t.Skipped += o.Skipped
 	t.flaky += o.flaky
+	t.cached += o.cached
 	unkept := o.Failed - len(o.Failures)
 	for _, f := range o.Failures {
 		t.fail(f)

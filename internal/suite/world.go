@@ -181,7 +181,8 @@ var notSettings = []string{
 
 func ownSettings(name string) bool {
 	for _, not := range notSettings {
-		if name == not || strings.HasPrefix(name, not+"/") {
+		// The folders above them come with them.
+		if name == not || strings.HasPrefix(name, not+"/") || strings.HasPrefix(not, name+"/") {
 			return false
 		}
 	}
