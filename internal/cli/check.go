@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -22,14 +23,15 @@ func checkCommand(s *session) *cobra.Command {
 	var o checkOptions
 	cmd := &cobra.Command{
 		Use: "check [FILE…]", Short: "Say everything that is wrong with belay.yaml",
-		Long: `check reads belay.yaml (or each FILE) and prints every finding with its place and a hint. It asks no server.
+		Long: `check reads belay.yaml (or each FILE) and prints every finding with its place and a hint. It asks a server
+only whether the secrets of the store are set, where one answers.
 A key whose function comes with a later version is accepted and named "not in force yet".
 
 Exit codes
   0 right · 2 errors in the file, or with --strict warnings`,
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			o.files = args
-			return o.run(s)
+			return o.run(cmd.Context(), s)
 		},
 	}
 	cmd.Flags().BoolVar(&o.strict, "strict", false, "warnings count as errors")
@@ -37,7 +39,7 @@ Exit codes
 	return cmd
 }
 
-func (o checkOptions) run(s *session) error {
+func (o checkOptions) run(ctx context.Context, s *session) error {
 	if len(o.files) == 0 {
 		p, err := s.project()
 		if err != nil && p.dir == "" {
@@ -47,7 +49,7 @@ func (o checkOptions) run(s *session) error {
 	}
 	failed := false
 	for _, name := range o.files {
-		bad, err := o.one(s, name)
+		bad, err := o.one(ctx, s, name)
 		if err != nil {
 			return err
 		}
@@ -60,11 +62,14 @@ func (o checkOptions) run(s *session) error {
 }
 
 // one checks one file and reports whether it is wrong.
-func (o checkOptions) one(s *session, name string) (failed bool, err error) {
+func (o checkOptions) one(ctx context.Context, s *session, name string) (failed bool, err error) {
 	name = s.file(name)
 	file, findings, err := load(name, config.Options{Demo: o.demo})
 	if err != nil {
 		return true, err
+	}
+	if !config.Failed(findings, false) {
+		findings = append(findings, s.unset(ctx, file)...)
 	}
 	shown := s.shown(name)
 	for i := range findings {
