@@ -84,3 +84,11 @@ func (s *Server) runNotify(n notifications) {
 		}
 	})
 }
+
+// checkChannel refuses the URL of a channel that no message could be sent to, before it is stored.
+func checkChannel(p domain.SecretPlace, value domain.Secret) error {
+	if _, ok := p.Channel(); !ok {
+		return nil
+	}
+	return notify.Check(value)
+}

@@ -241,6 +241,9 @@ func (r *resolver) known(app string) []domain.Secret {
 
 // SetSecret stores a value.
 func (r *resolver) SetSecret(ctx context.Context, v domain.SecretVersion, value domain.Secret, rot *domain.Rotation) (domain.SecretVersion, bool, error) {
+	if err := checkChannel(v.SecretPlace, value); err != nil {
+		return v, false, err
+	}
 	defer r.masks.forget(v.App)
 	return r.safe.Set(ctx, v, value, rot)
 }

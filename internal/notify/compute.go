@@ -186,7 +186,11 @@ func sentence(kind domain.NoticeKind, e domain.Event, d domain.Delivery) string 
 	case domain.NoticeFailed:
 		said = begin(said, strings.TrimPrefix(e.Type, "delivery."))
 	default:
-		said = begin(said, strings.ReplaceAll(string(kind), "_", " "))
+		word := strings.ReplaceAll(string(kind), "_", " ")
+		if kind == domain.NoticeRolledBack && e.Delivery == 0 && e.By != "" {
+			word += " by " + e.By // nothing else says who
+		}
+		said = begin(said, word)
 	}
 	if e.Environment == domain.Staging {
 		said = "(staging) " + said

@@ -60,7 +60,7 @@ func TestEventsBecomeMessages(t *testing.T) {
 			event("delivery.rolled_back", 7, "rolled back after 12s: errors 9 %"),
 			event("delivery.expired", 8, "expired in test: nobody answered"),
 			event("delivery.superseded", 9, "by #10"),
-			domain.Event{Type: "rollout.rolled_back", Environment: domain.Staging, Data: map[string]any{"sentence": "back on 9be1f02"}},
+			domain.Event{Type: "rollout.rolled_back", By: "ben", Environment: domain.Staging, Data: map[string]any{"sentence": "back on 9be1f02"}},
 			event("delivery.done", 10, "done: 4f2c81a serves production"),
 		)
 		settle(time.Second)
@@ -73,7 +73,7 @@ func TestEventsBecomeMessages(t *testing.T) {
 			"alarm: a person is needed: the rollback failed: no room",
 			"all: rolled back after 12s: errors 9 %",
 			"all: expired in test: nobody answered", "alarm: expired in test: nobody answered",
-			"all: (staging) rolled back: back on 9be1f02",
+			"all: (staging) rolled back by ben: back on 9be1f02",
 			"all: done: 4f2c81a serves production", "team: done: 4f2c81a serves production",
 		}
 		got := b.told()
