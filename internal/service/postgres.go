@@ -34,9 +34,9 @@ var settings = []string{
 
 // postgres is the server of one customer and one major version. It is started when it is needed.
 type postgres struct {
-	m   *Manager
-	of  Customer
-	v   Installed
+	m  *Manager
+	of Customer
+	v  Installed
 
 	turn   chan struct{} // held while it is started, stopped, or a template is made
 	mu     sync.Mutex    // guards what follows
