@@ -32,6 +32,17 @@ func Check(f *File, dir fs.FS) []Finding {
 			f.warnf("not-there", f.Pos(fmt.Sprintf("inputs[%d]", i)), "", "inputs[%d]: %s is not in the checkout", i, p)
 		}
 	}
+	for _, l := range f.Test.Level() {
+		if l.Level == nil {
+			continue
+		}
+		for i, p := range l.Level.Inputs {
+			// Without build.run nothing can make what is not there. What lies beside the folder is not seen from here.
+			if at := fmt.Sprintf("test.%s.inputs[%d]", l.Name, i); f.Build.Run.Zero() && !p.outside() && !exists(dir, start(p)) {
+				f.fail("not-there", at, "a file, a folder or a glob of the commit", "%s matches nothing in the checkout", p)
+			}
+		}
+	}
 	if f.Build.Run.Zero() {
 		// Nothing is built: what is packed must be there already.
 		for i, p := range f.Build.Files {
@@ -41,6 +52,12 @@ func Check(f *File, dir fs.FS) []Finding {
 		}
 	}
 	return f.findings()
+}
+
+// start returns a pattern up to its first **: no further does fs.Glob reach.
+func start(p Path) Path {
+	before, _, _ := strings.Cut(string(p), "**")
+	return Path(before)
 }
 
 // exists reports whether a path, or anything that a glob matches, is in the folder.

@@ -81,7 +81,7 @@ type Level struct {
 	Services []Service       `key:"services" doc:"one fresh, migrated database per run; production's major version without one" refuse:"unknown service; postgres:17"`
 	Start    []Name          `key:"start" doc:"roles started from the built artifact, beside the services; $BELAY_URL, $BELAY_URL_ROLE" refuse:"unknown role; a role with schedule"`
 	Shards   Count           `key:"shards" least:"1" most:"64" doc:"parallel parts by recorded timings: $BELAY_SHARD_TESTS, $BELAY_SHARD of $BELAY_SHARDS" refuse:"a command that takes no part"`
-	Inputs   []Path          `key:"inputs" later:"yes" doc:"unchanged means cached" refuse:"matches nothing"`
+	Inputs   []Path          `key:"inputs" doc:"files, folders and globs that its result depends on: unchanged means cached; the app's inputs, else the whole commit" refuse:"matches nothing"`
 	Env      map[string]Text `key:"env" names:"NAME" doc:"literal values for this level" refuse:"a literal secret"`
 	Timeout  Duration        `key:"timeout" doc:"of the level"`
 }
@@ -185,7 +185,7 @@ type CheckSpec struct {
 
 // Gates are conditions before Deploy production.
 type Gates struct {
-	Approvals *Approvals `key:"approvals" later:"yes" doc:"people who must agree"`
+	Approvals *Approvals `key:"approvals" doc:"people who must agree"`
 	Window    Window     `key:"window" doc:"when traffic may shift up in production; a rollback never asks" refuse:"no zone; unknown zone; an empty span"`
 }
 

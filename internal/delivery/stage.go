@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/belay-cd/belay/internal/domain"
@@ -214,8 +216,16 @@ func putLevel(levels []domain.LevelRecord, l domain.LevelRecord) []domain.LevelR
 
 func testSummary(levels []domain.LevelRecord) string {
 	total, gaps, uncounted, slowest := 0, 0, 0, domain.LevelRecord{}
+	cached, silent, from := 0, 0, []string{}
 	for _, l := range levels {
 		total += l.Passed
+		cached += l.Cached
+		if l.CachedFrom != "" && !slices.Contains(from, l.CachedFrom) {
+			from = append(from, l.CachedFrom)
+		}
+		if l.CachedFrom != "" && !l.Counted {
+			silent++
+		}
 		switch {
 		case l.State == "none":
 			gaps++
@@ -227,6 +237,15 @@ func testSummary(levels []domain.LevelRecord) string {
 		}
 	}
 	summary := plural(total, "test")
+	switch {
+	case cached > 0:
+		summary += fmt.Sprintf(", %d cached", cached)
+	case silent > 0:
+		summary += fmt.Sprintf(", %s cached", plural(silent, "level"))
+	}
+	if len(from) > 0 {
+		summary += " from " + strings.Join(from, " and ")
+	}
 	if uncounted > 0 {
 		summary += fmt.Sprintf(" · %s uncounted", plural(uncounted, "level"))
 	}
