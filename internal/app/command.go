@@ -20,7 +20,7 @@ func Commands(version string) cli.Commands {
 			return demo.Run(ctx, demo.Options{Stay: stay, Out: out})
 		},
 		Serve: func(ctx context.Context, o cli.ServeOptions) error {
-			return Serve(ctx, Options{Data: o.Data, HTTP: o.HTTP, HTTPS: o.HTTPS, Listen: o.Listen, Certs: o.Certs, Trust: o.Trust, Demo: o.Demo, Policy: o.Policy,
+			return Serve(ctx, Options{Data: o.Data, HTTP: o.HTTP, HTTPS: o.HTTPS, Listen: o.Listen, Certs: o.Certs, Trust: o.Trust, Demo: o.Demo, Policy: o.Policy, Group: o.Group,
 				Version: o.Version, Out: o.Out, Err: o.Err})
 		},
 		Internal: map[string]func([]string) int{

@@ -6,9 +6,11 @@ import (
 	"os"
 	"os/user"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/belay-cd/belay/internal/domain"
 	"github.com/belay-cd/belay/internal/policy"
 )
 
@@ -82,4 +84,16 @@ func lines(path string, f func(fields []string)) {
 	for scan := bufio.NewScanner(file); scan.Scan(); {
 		f(strings.Split(scan.Text(), ":"))
 	}
+}
+
+// groupID looks a group of this machine up; "" is none.
+func groupID(name string) (int, error) {
+	if name == "" {
+		return 0, nil
+	}
+	g, err := user.LookupGroup(name)
+	if err != nil {
+		return 0, domain.Errorf(domain.Invalid, "--group %s: %w", name, err).WithHint("groupadd %s, and usermod -aG %s USER for each member", name, name)
+	}
+	return strconv.Atoi(g.Gid)
 }

@@ -41,6 +41,7 @@ type Options struct {
 	Certs   string // folder of certificate files, "" for none
 	Trust   string // networks whose forwarding headers the proxy believes, separated by commas
 	Demo    bool   // times below the usual bounds are accepted
+	Group   string // group that may use the socket, "" for none
 	Policy  string // file of the server's policy; "" is policy.yaml in the data folder, if it is there
 	Version string
 	Out     io.Writer // lines for people
@@ -329,6 +330,10 @@ func (s *Server) openDeliveries(ctx context.Context) error {
 func (s *Server) openAPI(context.Context) error {
 	tokens := web.NewTokens(s.path("keys", "tokens"))
 	o := web.Options{Version: s.o.Version, Tokens: tokens, Registry: s.registry.Handler(), Log: s.log}
+	var err error
+	if o.SocketGroup, err = groupID(s.o.Group); err != nil {
+		return err
+	}
 	if mode, _ := s.box.Probe(); mode == sandbox.None {
 		o.NoApprovals = "repository code runs with the server's identity here, so nobody can be told from it on this socket"
 	}
@@ -340,7 +345,7 @@ func (s *Server) openAPI(context.Context) error {
 	if s.o.Listen == "" {
 		return nil
 	}
-	_, err := s.web.ServeTCP(s.o.Listen)
+	_, err = s.web.ServeTCP(s.o.Listen)
 	return err
 }
 

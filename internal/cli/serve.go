@@ -18,6 +18,7 @@ type ServeOptions struct {
 	Certs  string // folder of certificate files, "" for none
 	Trust  string // networks whose forwarding headers the proxy believes, separated by commas
 	Demo   bool   // times below the usual bounds are accepted
+	Group  string // group that may use the socket, "" for none
 	Policy string // file of the server's policy; "" is DATA/policy.yaml, if it is there
 	// Version of the program.
 	Version string
@@ -72,6 +73,7 @@ Exit codes
 	flags.StringVar(&o.Listen, "listen", "127.0.0.1:7070", "`ADDRESS` of the API over TCP, always with a token")
 	flags.StringVar(&o.Certs, "certs", "", "`FOLDER` with certificate files; TLS then listens at --https, else at 127.0.0.1:8443")
 	flags.StringVar(&o.Trust, "trust", "", "`NETWORKS` whose X-Forwarded-* and Forwarded headers are believed, such as 127.0.0.1/32 behind nginx")
+	flags.StringVar(&o.Group, "group", "", "`GROUP` whose members may use the socket, to ship and to approve; else only the user that runs the server")
 	flags.StringVar(&o.Policy, "policy", "", "`FILE` of what is demanded of every delivery; else DATA/policy.yaml, if it is there")
 	flags.BoolVar(&o.Demo, "demo", false, "accept times below their usual bounds, for trying things out")
 	return cmd
