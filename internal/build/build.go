@@ -34,10 +34,10 @@ type Request struct {
 	Toolchain []string  // what the result also depends on: versions of compilers
 	Secret    []string  // variables of Run alone, NAME=value; no part of the key
 	// Finder makes what looks for values that must not be packed; nil: nothing is looked for.
-	Finder func() Finder
-	Timeout   time.Duration
-	Delivery  int // number of the delivery that builds
-	Log       io.Writer
+	Finder   func() Finder
+	Timeout  time.Duration
+	Delivery int // number of the delivery that builds
+	Log      io.Writer
 }
 
 // Finder looks for values in what is written to it.
@@ -51,7 +51,7 @@ type Artifact struct {
 	Digest   string    `json:"digest"` // of the image manifest
 	App      string    `json:"app"`
 	Commit   string    `json:"commit"`
-	Delivery int       `json:"delivery"` // the delivery that really built it
+	Delivery int       `json:"delivery"` // the delivery that really built it; 0 is a run before a merge
 	Built    time.Time `json:"built"`
 	Files    int       `json:"files"`
 	Size     int64     `json:"size"` // bytes of the packed layer
@@ -175,6 +175,10 @@ func (b *Builder) reuse(ctx context.Context, r Request, key string, log *lines) 
 		log.say("build", fmt.Sprintf("built again: %s", err))
 		return Artifact{}, false
 	}
-	log.say("build", fmt.Sprintf("reused: delivery #%d built %s of the same inputs", a.Delivery, a.Digest))
+	who := fmt.Sprintf("delivery #%d", a.Delivery)
+	if a.Delivery == 0 {
+		who = "a run before the merge"
+	}
+	log.say("build", fmt.Sprintf("reused: %s built %s of the same inputs", who, a.Digest))
 	return a, true
 }
