@@ -197,11 +197,10 @@ func (m Migrations) commands(ctx context.Context, d *Database) error {
 		if _, err := m.command(ctx, up, env); err != nil {
 			return err
 		}
-		after := ""
-		if after, err = m.command(ctx, m.Status, env); err == nil && after == before {
+		last := before
+		if before, err = m.command(ctx, m.Status, env); err == nil && before == last {
 			return nil
 		}
-		before = after
 	}
 	return domain.Errorf(domain.Failed, "%s still changes the level after %d steps", up, maxSteps)
 }

@@ -89,7 +89,7 @@ func (s *postgres) broken(ctx context.Context) bool {
 	if _, err := os.Stat(filepath.Join(s.home.inside, "PG_VERSION")); err != nil {
 		return true
 	}
-	conn, err := s.connect(ctx, "postgres")
+	conn, err := s.connect(ctx)
 	if err == nil {
 		_ = conn.Close(ctx)
 		return false
@@ -124,7 +124,7 @@ func (s *postgres) fresh(ctx context.Context, migrations Migrations) (*Database,
 		return nil, err
 	}
 	began := time.Now()
-	conn, err := s.connect(ctx, "postgres")
+	conn, err := s.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -166,7 +166,7 @@ func (s *postgres) template(ctx context.Context, name string, migrations Migrati
 
 // touch reports whether a template is there, and notes that it is used.
 func (s *postgres) touch(ctx context.Context, name string) (bool, error) {
-	conn, err := s.connect(ctx, "postgres")
+	conn, err := s.connect(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -188,7 +188,7 @@ func (s *postgres) note(ctx context.Context, conn *pgx.Conn, name string) error 
 // makeTemplate runs the migrations in a new database and gives it the template's name once it is complete. The caller
 // has the turn.
 func (s *postgres) makeTemplate(ctx context.Context, name string, migrations Migrations) (err error) {
-	conn, err := s.connect(ctx, "postgres")
+	conn, err := s.connect(ctx)
 	if err != nil {
 		return err
 	}
@@ -264,7 +264,7 @@ func (s *postgres) remove(ctx context.Context, name string) error {
 	if s.broken(ctx) {
 		return nil // its next start drops it
 	}
-	conn, err := s.connect(ctx, "postgres")
+	conn, err := s.connect(ctx)
 	if err != nil {
 		return err
 	}
@@ -291,7 +291,7 @@ func (d *Database) Drop(ctx context.Context) error {
 }
 
 func (s *postgres) clean(ctx context.Context) error {
-	conn, err := s.connect(ctx, "postgres")
+	conn, err := s.connect(ctx)
 	if err != nil {
 		return err
 	}

@@ -262,7 +262,7 @@ func TestOldAndManyTemplatesAreDropped(t *testing.T) {
 		}
 	}
 	must(t, keep.URL(), count, fmt.Sprint(templatesKept))
-	conn, err := keep.s.connect(t.Context(), "postgres")
+	conn, err := keep.s.connect(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

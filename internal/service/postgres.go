@@ -1,6 +1,7 @@
 package service
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -218,7 +219,7 @@ func (s *postgres) initialise(ctx context.Context) error {
 	}
 	secret, err := os.ReadFile(filepath.Join(s.home.dir, passwordFile))
 	last, _ := os.ReadFile(filepath.Join(s.home.dir, bootFile))
-	if _, gone := os.Stat(filepath.Join(s.home.inside, "PG_VERSION")); err == nil && gone == nil && string(last) == string(boot) {
+	if _, gone := os.Stat(filepath.Join(s.home.inside, "PG_VERSION")); err == nil && gone == nil && bytes.Equal(last, boot) {
 		s.owner = string(secret)
 		// Process ids are its own, so the one in this file says nothing.
 		return ignoreMissing(os.Remove(filepath.Join(s.home.inside, "postmaster.pid")))
@@ -265,10 +266,11 @@ func (s *postgres) ready(ctx context.Context, p *process) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, readyWithin, fmt.Errorf("no answer within %s", readyWithin))
 	defer cancel()
 	for {
-		conn, err := s.connect(ctx, "postgres")
+		conn, err := s.connect(ctx)
 		if err == nil {
-			defer conn.Close(ctx) //nolint:errcheck // nothing is open on it
-			return s.prepare(ctx, conn)
+			err = s.prepare(ctx, conn)
+			_ = conn.Close(ctx)
+			return err
 		}
 		select {
 		case <-p.done:
@@ -304,17 +306,13 @@ func (s *postgres) prepare(ctx context.Context, conn *pgx.Conn) error {
 }
 
 // connect opens a connection of the server's owner.
-func (s *postgres) connect(ctx context.Context, database string) (*pgx.Conn, error) {
-	return s.as(ctx, owner, s.owner, database)
-}
-
-func (s *postgres) as(ctx context.Context, user, secret, database string) (*pgx.Conn, error) {
+func (s *postgres) connect(ctx context.Context) (*pgx.Conn, error) {
 	cfg, err := pgx.ParseConfig("sslmode=disable")
 	if err != nil {
 		return nil, err
 	}
 	cfg.Host, cfg.Port = "127.0.0.1", uint16(s.port) //nolint:gosec // a port
-	cfg.User, cfg.Password, cfg.Database = user, secret, database
+	cfg.User, cfg.Password, cfg.Database = owner, s.owner, "postgres"
 	cfg.TLSConfig, cfg.Fallbacks = nil, nil
 	cfg.RuntimeParams = map[string]string{"application_name": "belay"}
 	return pgx.ConnectConfig(ctx, cfg)
