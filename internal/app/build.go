@@ -183,6 +183,9 @@ func (b *builder) Build(ctx context.Context, j delivery.Job) (delivery.Artifact,
 			a.Linted++
 		}
 	}
+	for i := range a.Notes {
+		a.Notes[i] = b.secrets.masks.text(d.App, a.Notes[i])
+	}
 	if err != nil {
 		return delivery.Artifact{Notes: a.Notes}, errors.Join(err, b.leave(p))
 	}

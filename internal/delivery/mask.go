@@ -80,3 +80,24 @@ func (s *Service) maskEvent(e *domain.Event) {
 	}
 	e.Data = data
 }
+
+// maskedError is an error whose text says no value; what it wraps is for decisions only.
+type maskedError struct {
+	cause error
+	text  string
+}
+
+func (e *maskedError) Error() string { return e.text }
+func (e *maskedError) Unwrap() error { return e.cause }
+
+// maskError does the same for an error.
+func (s *Service) maskError(app string, err error) error {
+	if err == nil || s.ports.Mask == nil {
+		return err
+	}
+	text := s.ports.Mask(app, err.Error())
+	if text == err.Error() {
+		return err
+	}
+	return &maskedError{cause: err, text: text}
+}

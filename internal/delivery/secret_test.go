@@ -368,6 +368,10 @@ func TestRecordsAndEventsAreMasked(t *testing.T) {
 	s.maskDelivery(&d)
 	e := domain.Event{App: "shop", Data: map[string]any{"summary": "a hunter2 b", "list": []string{"hunter2"}, "n": 1}}
 	s.maskEvent(&e)
+	failed := s.maskError("shop", domain.Errorf(domain.RolledBack, "it said hunter2"))
+	if failed.Error() != "it said [redacted]" || domain.CodeOf(failed) != domain.RolledBack {
+		t.Errorf("%v, %s", failed, domain.CodeOf(failed))
+	}
 	if text := fmt.Sprintf("%+v %+v %+v %+v", d, *d.Wait, *d.Outcome, e); strings.Contains(text, "hunter2") {
 		t.Error(text)
 	}

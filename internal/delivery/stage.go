@@ -148,7 +148,8 @@ func (r *run) contained(ctx context.Context, s Stage) (summary string, err error
 			err = domain.Errorf(domain.Failed, "a defect of the server stopped %s: %v", s.Name, why)
 		}
 	}()
-	return s.Run(r, ctx)
+	summary, err = s.Run(r, ctx)
+	return summary, r.s.maskError(r.d.App, err) // before the journal keeps it
 }
 
 func (r *run) build(ctx context.Context) (string, error) {
