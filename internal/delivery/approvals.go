@@ -136,7 +136,7 @@ func (s *Service) admitGates(ctx context.Context, own *config.File, commit Commi
 	file, _, _ := effective(own, last, floors)
 	for _, d := range s.demands(file, floors) {
 		if !s.can(d, made) {
-			return domain.Errorf(domain.Refused, "not shipped: its approval could never be given: %s asks for %d of %s, and the author never counts alone (%s)",
+			return domain.Errorf(domain.Refused, "its approval could never be given: %s asks for %d of %s, and the author never counts alone (%s)",
 				d.Of, d.Need, d.whom(), strings.Join(made, ", ")).WithHint("somebody else ships a commit of their own, or a further person is named in %s", d.Of)
 		}
 	}

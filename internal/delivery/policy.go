@@ -116,7 +116,7 @@ func (s *Service) admitPolicy(ctx context.Context, file *config.File, commit Com
 	floors := s.policy().Floors(string(file.App))
 	for _, l := range file.Test.Level() {
 		if slices.Contains(floors.Levels, l.Name) && l.Level.Run.Zero() {
-			return domain.Errorf(domain.Refused, "not shipped: the server's policy demands tests in %s, and the file says none: %s", l.Name, l.Level.None).
+			return domain.Errorf(domain.Refused, "the server's policy demands tests in %s, and the file says none: %s", l.Name, l.Level.None).
 				WithHint("write test.%s.run; only the administrator can change %s", l.Name, floors.File)
 		}
 	}
@@ -125,16 +125,16 @@ func (s *Service) admitPolicy(ctx context.Context, file *config.File, commit Com
 	}
 	short, branches := domain.ShortCommit(commit.SHA), strings.Join(floors.Branches, " or ")
 	if floors.Remote == "" {
-		return domain.Errorf(domain.Refused, "not shipped: the server's policy demands a commit of %s, and names no remote from which that can be proven", branches).
+		return domain.Errorf(domain.Refused, "the server's policy demands a commit of %s, and names no remote from which that can be proven", branches).
 			WithHint("the administrator adds remote: to %s", floors.File)
 	}
 	found, err := s.ports.Source.Reachable(ctx, string(file.App), commit.SHA, floors.Remote, floors.Branches)
 	if err != nil {
-		return domain.Errorf(domain.Refused, "not shipped: the server's policy demands a commit of %s, and %s could not be asked: %w", branches, floors.Remote, err).
+		return domain.Errorf(domain.Refused, "the server's policy demands a commit of %s, and %s could not be asked: %w", branches, floors.Remote, err).
 			WithHint("ship again when it answers; only the administrator can change %s", floors.File)
 	}
 	if !found {
-		return domain.Errorf(domain.Refused, "not shipped: %s is not reachable from %s of %s, which the server's policy demands", short, branches, floors.Remote).
+		return domain.Errorf(domain.Refused, "%s is not reachable from %s of %s, which the server's policy demands", short, branches, floors.Remote).
 			WithHint("merge it and push, then ship; only the administrator can change %s", floors.File)
 	}
 	return nil
