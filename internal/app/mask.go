@@ -59,15 +59,15 @@ func (m *masks) anyApp(text string) string {
 	return text
 }
 
-// guarded is a log whose lines are masked. A line is written whole.
-type guarded struct {
+// maskedLog is a log whose lines are masked. A line is written whole.
+type maskedLog struct {
 	w    io.Writer
 	mu   sync.Mutex
 	mask func(string) string // nil until it is known what must not be shown
 }
 
 // Write masks one line.
-func (g *guarded) Write(p []byte) (int, error) {
+func (g *maskedLog) Write(p []byte) (int, error) {
 	g.mu.Lock()
 	mask := g.mask
 	g.mu.Unlock()
@@ -81,7 +81,7 @@ func (g *guarded) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (g *guarded) with(mask func(string) string) {
+func (g *maskedLog) with(mask func(string) string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.mask = mask

@@ -74,7 +74,17 @@ func (r *runner) Exec(ctx context.Context, inst domain.Instance, argv []string, 
 		}
 		words[i] = word
 	}
-	return r.Errand(ctx, inst, strings.Join(words, " "), process.Stdio{In: stdin, Out: stdout, Err: stderr})
+	mask := r.masker(domain.Release{Workloads: []domain.Workload{inst.Workload}})
+	out, errs := mask.Writer(orNothing(stdout)), mask.Writer(orNothing(stderr))
+	code, err := r.Errand(ctx, inst, strings.Join(words, " "), process.Stdio{In: stdin, Out: out, Err: errs})
+	return code, errors.Join(err, out.Close(), errs.Close())
+}
+
+func orNothing(w io.Writer) io.Writer {
+	if w == nil {
+		return io.Discard
+	}
+	return w
 }
 
 // oomBuild lets the kernel take builds, tests and one-off commands before anything that serves.

@@ -123,7 +123,7 @@ func (s *Server) openSecrets(ctx context.Context) (*resolver, error) {
 		}
 		return apps
 	}}
-	s.guarded.with(r.masks.anyApp)
+	s.maskedLog.with(r.masks.anyApp)
 	return r, nil
 }
 

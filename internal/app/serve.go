@@ -50,11 +50,11 @@ type Options struct {
 
 // Server is the control plane of one machine.
 type Server struct {
-	o       Options
-	log     *slog.Logger
-	guarded *guarded // what log writes to
-	began   time.Time
-	cleanup []step // in reverse order at Stop
+	o         Options
+	log       *slog.Logger
+	maskedLog *maskedLog // what log writes to
+	began     time.Time
+	cleanup   []step // in reverse order at Stop
 
 	sealer   *secrets.Sealer
 	store    *store.Store
@@ -91,8 +91,8 @@ func Serve(ctx context.Context, o Options) error {
 		debug.SetGCPercent(gcPercent)
 	}
 	s := &Server{o: o, began: time.Now()}
-	s.guarded = &guarded{w: o.Err}
-	s.log = slog.New(slog.NewTextHandler(s.guarded, nil))
+	s.maskedLog = &maskedLog{w: o.Err}
+	s.log = slog.New(slog.NewTextHandler(s.maskedLog, nil))
 	if err := supervise.Quiet(); err != nil {
 		s.log.Warn("a crash may write the memory of this process to the disk", "error", err)
 	}
