@@ -24,13 +24,24 @@ import (
 	"github.com/belay-cd/belay/internal/proxy"
 	"github.com/belay-cd/belay/internal/rollout"
 	"github.com/belay-cd/belay/internal/sample"
+	"github.com/belay-cd/belay/internal/sandbox"
 	"github.com/belay-cd/belay/internal/scrape"
+	"github.com/belay-cd/belay/internal/supervise"
 )
 
-// TestMain lets the test binary be the proxy that the tests start, as belay is its own.
+// TestMain lets the test binary be what the tests start, as belay is its own.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == "proxy" {
-		os.Exit(proxy.Main(os.Args[2:]))
+	if len(os.Args) > 1 {
+		switch os.Args[1] {
+		case "proxy":
+			os.Exit(proxy.Main(os.Args[2:]))
+		case "sandbox":
+			os.Exit(sandbox.Main(os.Args[2:]))
+		case "shim":
+			os.Exit(supervise.Main(os.Args[2:]))
+		case "static":
+			os.Exit(process.StaticMain(os.Args[2:]))
+		}
 	}
 	os.Exit(m.Run())
 }
