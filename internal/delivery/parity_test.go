@@ -13,7 +13,9 @@ import (
 // differs is the shop with less memory in staging.
 const differs = "    memory: { staging: 64MiB, production: 1GiB }\n"
 
-func withRole(more string) string { return strings.Replace(belayYAML, "    drain: 3s\n", "    drain: 3s\n"+more, 1) }
+func withRole(more string) string {
+	return strings.Replace(belayYAML, "    drain: 3s\n", "    drain: 3s\n"+more, 1)
+}
 
 // A difference that nobody declared stops the line before anything is deployed, also after a restart.
 func TestUndeclaredDifference(t *testing.T) {

@@ -256,16 +256,18 @@ func (r *run) stopped(ctx context.Context, roll *rollout.Rollout, weight int) (*
 		}
 		return &domain.Wait{Reason: "frozen: " + f.Reason, Owner: f.By, Deadline: deadline}, nil
 	}
-	w := r.file.Gates.Window
-	if at, ok := w.NextOpening(time.Now()); w.Open(time.Now()) || endsMonitor(roll.Plan, weight) {
+	w, now := r.file.Gates.Window, time.Now()
+	if w.Open(now) || endsMonitor(roll.Plan, weight) {
 		return nil, nil
-	} else if by, err := r.waived(ctx); err != nil || by != "" {
-		return nil, err
-	} else if !ok {
-		return nil, neverFits(w, time.Now(), 0)
-	} else {
-		return &domain.Wait{Reason: fmt.Sprintf("outside of the window %s: it opens %s", w, w.In(at)), Owner: windowOwner(r.d.Urgent != ""), Deadline: at}, nil
 	}
+	if by, err := r.waived(ctx); err != nil || by != "" {
+		return nil, err
+	}
+	at, ok := w.NextOpening(now)
+	if !ok {
+		return nil, neverFits(w, now, 0)
+	}
+	return &domain.Wait{Reason: fmt.Sprintf("outside of the window %s: it opens %s", w, w.In(at)), Owner: windowOwner(r.d.Urgent != ""), Deadline: at}, nil
 }
 
 func latest(a, b time.Time) time.Time {

@@ -218,3 +218,42 @@ func TestWindowAndAClockThatJumps(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// An urgent delivery waits for the window like every other, and an approver lets it through: not the one who shipped it
+// where approvers are named, and only for this artifact.
+func TestUrgentIsLetThroughTheWindow(t *testing.T) {
+	inWindow(t, func(t *testing.T, w *world) {
+		w.done("a")
+		w.yaml[sha("b")] = w.file + strings.Replace(open(5*time.Hour, time.Hour), "gates: { ", "gates: { approvals: { need: 1, from: [ana, ben] }, ", 1)
+		b := w.urgent("b", "it burns")
+		w.waits(b.Number, "outside of the window")
+		d := w.stored(b.Number)
+		if d.Wait.Owner != "an approver can waive it" {
+			t.Errorf("%+v", d.Wait)
+		}
+		yes := func(by, gate string) error {
+			_, err := w.life.s.Approve(t.Context(), Answer{App: "shop", Number: b.Number, Gate: gate, Digest: d.Digest, By: by})
+			return err
+		}
+		if err := yes("ana", gateWindow); domain.CodeOf(err) != domain.Refused {
+			t.Errorf("the author waives it: %v", err)
+		}
+		if err := yes("ben", gateApprovals); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if d := w.stored(b.Number); d.State != domain.WaitingState {
+			t.Errorf("an approval waives the window: %+v", d.Gates)
+		}
+		if err := yes("ben", gateWindow); err != nil {
+			t.Fatal(err)
+		}
+		done := w.await(b.Number)
+		w.want("let through", done, domain.DoneState, only("b", false))
+		for _, g := range done.Gates {
+			if g.Name == gateWindow && g.Detail != "waived by ben: urgent: it burns" {
+				t.Errorf("%+v", g)
+			}
+		}
+	})
+}
