@@ -251,7 +251,7 @@ func TestUrgentIsLetThroughTheWindow(t *testing.T) {
 		done := w.await(b.Number)
 		w.want("let through", done, domain.DoneState, only("b", false))
 		for _, g := range done.Gates {
-			if g.Name == gateWindow && g.Detail != "waived by ben: urgent: it burns" {
+			if g.Name == gateWindow && (!strings.HasPrefix(g.Detail, "waived by ben ") || !strings.HasSuffix(g.Detail, ": urgent: it burns")) {
 				t.Errorf("%+v", g)
 			}
 		}
