@@ -78,6 +78,9 @@ func (s *Suite) remembered(ctx context.Context, req Request, i int, prepare *pre
 	defer packages.end()
 	runner.Runner = packages
 	r := runner.level(ctx, req, level)
+	if r.Cached > 0 {
+		r.CachedFrom = "earlier runs" // of one package or another
+	}
 	if ctx.Err() != nil {
 		return r, nil // whoever cancelled it says so; it ended early, so nothing is known
 	}

@@ -101,8 +101,8 @@ type Result struct {
 	// Trend compares its time and its count with the runs before; "" when there is nothing to compare with.
 	Trend string `json:"trend,omitempty"`
 	// Cached counts the tests whose results are those of earlier runs. Known is set when the level did not run at all:
-	// CachedFrom is the delivery that did, "#141", or "a run before the merge". It is "" where go's cache answered for some
-	// packages: those may come from several.
+	// CachedFrom is the delivery that did, "#141", or "a run before the merge". It is "earlier runs" where go's cache
+	// answered for some packages.
 	Cached     int    `json:"cached,omitempty"`
 	CachedFrom string `json:"cached_from,omitempty"`
 	Known      bool   `json:"-"`
