@@ -73,6 +73,9 @@ func (m *Manager) Fresh(ctx context.Context, of Customer, v Installed, migration
 	}
 	if err != nil {
 		s.leave()
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
 		return nil, err
 	}
 	return d, nil
