@@ -66,28 +66,17 @@ func (s *sharedReport) read(root *os.Root, n int) (tally, bool, error) {
 func merge(level Level, p plan, outcomes []partOutcome, shared *sharedReport, root *os.Root) Result {
 	var all outcome
 	all.counted = true
-	var ended, faults []error
+	var faults []error
 	r := Result{Level: level.Name, State: Failed}
 	for i, o := range outcomes {
-		name := fmt.Sprintf("part %d of %d", i+1, len(outcomes))
 		r.Shards = append(r.Shards, o.took)
-		if p.bare && nothingFound(o) {
-			o.ended = nil
-		}
-		if o.ended != nil {
-			why := name + ": " + because(o.ended)
-			if o.t.Failed == 0 {
-				why += o.said
-			}
-			ended = append(ended, errors.New(why))
-		}
 		if o.report != nil {
-			faults = append(faults, fmt.Errorf("%s: %w", name, o.report))
+			faults = append(faults, fmt.Errorf("%s: %w", partName(i, outcomes), o.report))
 		}
 		all.t.add(o.t)
 		all.counted = all.counted && o.counted
 		for _, w := range o.warnings {
-			r.Warnings = append(r.Warnings, name+": "+w)
+			r.Warnings = append(r.Warnings, partName(i, outcomes)+": "+w)
 		}
 		for _, v := range o.versions {
 			if !slices.Contains(r.Services, v) {
@@ -104,9 +93,34 @@ func merge(level Level, p plan, outcomes []partOutcome, shared *sharedReport, ro
 	}
 	r.Counted = all.counted
 	r.fill(all.t)
-	r.judge(joined(ended), joined(faults))
+	r.judge(endOf(p, outcomes, all.t.Failed > 0 && shared.pattern != ""), joined(faults))
 	r.Warnings = append(r.Warnings, p.notes...)
 	return r
+}
+
+func partName(i int, of []partOutcome) string { return fmt.Sprintf("part %d of %d", i+1, len(of)) }
+
+// endOf is how the commands of the parts ended, as one error: nil when all were well. An exit code that failed tests
+// explain, those of the part or, where told is set, those of all, needs no words.
+func endOf(p plan, outcomes []partOutcome, told bool) error {
+	var ends []error
+	var explained error
+	for i, o := range outcomes {
+		exit, exited := o.ended.(*command.ExitError) //nolint:errorlint // not wrapped by contract
+		switch {
+		case o.ended == nil || p.bare && nothingFound(o):
+		case exited && (o.t.Failed > 0 || told):
+			explained = exit
+		case o.t.Failed > 0:
+			ends = append(ends, fmt.Errorf("%s: %s", partName(i, outcomes), because(o.ended)))
+		default:
+			ends = append(ends, fmt.Errorf("%s: %s%s", partName(i, outcomes), because(o.ended), o.said))
+		}
+	}
+	if len(ends) > 0 {
+		return joined(ends)
+	}
+	return explained
 }
 
 // nothingFound reports a part in which pytest found no test: a file may have none.

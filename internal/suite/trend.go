@@ -3,6 +3,7 @@ package suite
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"strings"
 	"time"
@@ -20,8 +21,8 @@ const (
 
 // compare fills into a result what the runs before say of it: flaky tests, and how its time and its count have changed. It
 // changes no verdict.
-func (s *Suite) compare(ctx context.Context, app, inputs string, r *Result) error {
-	same, err := s.Memory.Same(ctx, app, r.Level, inputs)
+func (s *Suite) compare(ctx context.Context, app string, k key, r *Result) error {
+	same, err := s.Memory.Same(ctx, app, r.Level, k.inputs)
 	if err != nil {
 		return err
 	}
@@ -29,7 +30,7 @@ func (s *Suite) compare(ctx context.Context, app, inputs string, r *Result) erro
 	if err != nil {
 		return err
 	}
-	r.Flaky = flakes(r.Cases, same, recent)
+	r.Flaky = flakes(r.Cases, append(alike(recent, k.parts), same...), recent)
 	green := greenOf(recent)
 	for i := range r.Slowest[:min(len(r.Slowest), shownSlow)] {
 		r.Slowest[i].Usual = usual(r.Slowest[i].Name, green)
@@ -45,6 +46,23 @@ func (s *Suite) compare(ctx context.Context, app, inputs string, r *Result) erro
 	}
 	r.Trend = joinTexts(texts)
 	return nil
+}
+
+// alike are the runs of which all that they depend on is the same but the home folder. Tests and tools leave files there:
+// a run cannot be used again then, and yet nothing has changed that would excuse another result.
+func alike(recent []Run, parts map[string]string) []Run {
+	bare := func(parts map[string]string) map[string]string {
+		parts = maps.Clone(parts)
+		delete(parts, "home")
+		return parts
+	}
+	var same []Run
+	for _, run := range recent {
+		if len(run.Parts) > 0 && maps.Equal(bare(run.Parts), bare(parts)) {
+			same = append(same, run)
+		}
+	}
+	return same
 }
 
 func greenOf(recent []Run) []Run {

@@ -50,7 +50,9 @@ func texts(list []Flake) string {
 }
 
 func TestFlakyTestsAreNamed(t *testing.T) {
-	flake := func(name string, now bool) Result { return Result{Flaky: []Flake{{Name: name, Now: now, Runs: 9, Of: 9}}} }
+	flake := func(name string, now bool) Result {
+		return Result{Flaky: []Flake{{Name: name, Now: now, Runs: 9, Of: 9}}}
+	}
 	for name, c := range map[string]struct {
 		cases []Case
 		past  past
@@ -64,11 +66,13 @@ func TestFlakyTestsAreNamed(t *testing.T) {
 		"nor one that was skipped":            {[]Case{{Name: "a", State: CaseSkipped}}, past{{Inputs: "x", Cases: passed("!a")}}, ""},
 		"tried again within the run":          {[]Case{{Name: "a", State: CasePassed, Flaky: true}}, past{}, "a in this run now=true"},
 		"one name, several tests":             {passed("!a", "a"), past{{Inputs: "x", Cases: passed("a", "!a")}}, ""},
+		"only the home has changed":           {passed("a"), past{{Parts: map[string]string{"files": "1", "home": "2"}, Cases: passed("!a")}}, "a 1 of 2 runs now=true"},
+		"other files":                         {passed("a"), past{{Parts: map[string]string{"files": "2", "home": "1"}, Cases: passed("!a")}}, ""},
 		"known from before":                   {passed("a", "b"), past{{Result: flake("b", true)}, {Result: flake("c", false)}, {Result: flake("b", true)}}, "b 2 of 4 runs now=false"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := Result{State: Passed, Cases: c.cases}
-			if err := (&Suite{Memory: c.past}).compare(t.Context(), "shop", "x", &r); err != nil {
+			if err := (&Suite{Memory: c.past}).compare(t.Context(), "shop", key{inputs: "x", parts: map[string]string{"files": "1", "home": "1"}}, &r); err != nil {
 				t.Fatal(err)
 			}
 			if got := texts(r.Flaky); got != c.want {
@@ -89,7 +93,7 @@ func TestFlakyTestsAreForgottenAfterTwentyRuns(t *testing.T) {
 	runs[19].Result.Flaky = []Flake{{Name: "long ago", Now: true}}
 	runs[18].Result.Flaky = []Flake{{Name: "just", Now: true}}
 	r := Result{State: Failed}
-	if err := (&Suite{Memory: runs}).compare(t.Context(), "shop", "x", &r); err != nil || texts(r.Flaky) != "often 18 of 20 runs now=false; just 1 of 20 runs now=false" {
+	if err := (&Suite{Memory: runs}).compare(t.Context(), "shop", key{inputs: "x", parts: map[string]string{"files": "1", "home": "1"}}, &r); err != nil || texts(r.Flaky) != "often 18 of 20 runs now=false; just 1 of 20 runs now=false" {
 		t.Errorf("%s, %v", texts(r.Flaky), err)
 	}
 }
@@ -116,7 +120,7 @@ func TestTrend(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := Result{State: Passed, Counted: true, Passed: c.n, Took: c.took, Slowest: []Slow{{Name: "TestImport", Took: 9 * time.Second}}}
-			if err := (&Suite{Memory: c.past}).compare(t.Context(), "shop", "x", &r); err != nil {
+			if err := (&Suite{Memory: c.past}).compare(t.Context(), "shop", key{inputs: "x", parts: map[string]string{"files": "1", "home": "1"}}, &r); err != nil {
 				t.Fatal(err)
 			}
 			if r.Trend != c.trend || strings.Join(r.Warnings, "") != c.warning {
@@ -128,7 +132,7 @@ func TestTrend(t *testing.T) {
 		})
 	}
 	r := Result{State: Failed, Counted: true, Passed: 1, Took: time.Minute}
-	if err := (&Suite{Memory: usual}).compare(t.Context(), "shop", "x", &r); err != nil || r.Trend != "" || r.Warnings != nil {
+	if err := (&Suite{Memory: usual}).compare(t.Context(), "shop", key{inputs: "x", parts: map[string]string{"files": "1", "home": "1"}}, &r); err != nil || r.Trend != "" || r.Warnings != nil {
 		t.Errorf("a red run has a trend: %+v, %v", r, err)
 	}
 }
