@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/goccy/go-yaml"
+
+	"github.com/belay-cd/belay/internal/config"
 )
 
 // compose is what a compose file says of interest. It describes one machine, so only what is true anywhere is taken.
@@ -208,7 +210,7 @@ func (p *project) composeVariable(name, value, where string) {
 	known := slices.Contains(p.secrets, name) || slices.ContainsFunc(p.variables, func(v variable) bool { return v.name == name })
 	switch {
 	case known || name == "PORT" || strings.HasPrefix(name, "BELAY_") || !variableName.MatchString(name):
-	case secretName.MatchString(name):
+	case secretName.MatchString(name) || config.LooksSecret(name, value) != "":
 		p.secret(name, where)
 	case value == "$" || !plainValue.MatchString(value) || strings.Contains(value, "${"):
 		p.add(Gap, "the variable %s (%s): say its value in each environment under env", name, where)

@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/belay-cd/belay/internal/config"
 )
 
 // hosts are where the app is reached.
@@ -93,7 +95,7 @@ func (p *project) findVariables() {
 		name, value := match[1], strings.Trim(strings.TrimSpace(match[2]), `"'`)
 		switch {
 		case name == "PORT" || strings.HasPrefix(name, "BELAY_") || slices.Contains(p.secrets, name):
-		case secretName.MatchString(name):
+		case secretName.MatchString(name) || config.LooksSecret(name, value) != "":
 			p.secrets = append(p.secrets, name)
 			p.add(Guess, "the variable %s is a secret, from %s:%d", name, example, n)
 		case !plainValue.MatchString(value):

@@ -96,7 +96,7 @@ func (p *project) maven(j *javaJar, tests []string) {
 	own := pomParent.ReplaceAllString(j.text, "")
 	artifact := firstGroup(pomArtifact, own, p.folder)
 	if p.name == "" {
-		p.name = artifact
+		p.name = firstGroup(pomArtifact, pomParent.ReplaceAllString(p.tree.texts["pom.xml"], ""), p.folder)
 	}
 	jar := firstGroup(pomFinal, j.text, artifact+"-"+firstGroup(pomVersion, own, "*")) + ".jar"
 	if strings.Contains(jar, "${") || strings.Contains(jar, "*") {
