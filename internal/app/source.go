@@ -32,6 +32,12 @@ func (r repositories) Reachable(ctx context.Context, app, sha, remote string, br
 	return source.Reachable(ctx, repoDir(r.data, app), remote, branches, sha)
 }
 
+// Between says what one commit brings beside another.
+func (r repositories) Between(ctx context.Context, app, from, to, folder string, most int) (delivery.Range, error) {
+	b, err := source.Compare(ctx, repoDir(r.data, app), from, to, folder, most)
+	return delivery.Range(b), err
+}
+
 // Have lists the commits that bundles need not hold.
 func (r repositories) Have(ctx context.Context, app string) ([]string, error) {
 	return source.Have(ctx, repoDir(r.data, app))

@@ -13,6 +13,7 @@ import (
 
 	"github.com/belay-cd/belay/internal/client"
 	"github.com/belay-cd/belay/internal/domain"
+	"github.com/belay-cd/belay/internal/web"
 )
 
 type answerOptions struct {
@@ -87,7 +88,7 @@ func (o answerOptions) approve(ctx context.Context, s *session, id string) error
 		return err
 	}
 	if !o.yes {
-		if err := s.sure(ctx, d); err != nil {
+		if err := s.sure(ctx, c, d); err != nil {
 			return err
 		}
 	}
@@ -182,11 +183,15 @@ func waitsFor(d domain.Delivery) string {
 }
 
 // sure shows what is about to be approved and asks whether it is meant. Where nobody can be asked it is refused.
-func (s *session) sure(ctx context.Context, d domain.Delivery) error {
+func (s *session) sure(ctx context.Context, c *client.Client, d domain.Delivery) error {
 	if !s.asks() {
 		return usage("approve: there is no terminal to ask on: nothing was approved").WithHint("belay approve %d --yes", d.Number)
 	}
-	fmt.Fprint(s.stdio.Err, s.view().request(d), "approve? [y/N] ")
+	changes, err := c.Changes(ctx, d.App, d.Number)
+	if err != nil {
+		return err
+	}
+	fmt.Fprint(s.stdio.Err, s.view().request(d, changes), "approve? [y/N] ")
 	answered := make(chan string, 1)
 	go func() {
 		answer, _ := bufio.NewReader(s.stdio.In).ReadString('\n') // what cannot be read is no yes
@@ -214,7 +219,7 @@ func (s *session) asks() bool {
 }
 
 // request draws what an approval is about.
-func (v view) request(d domain.Delivery) string {
+func (v view) request(d domain.Delivery, c web.Changes) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s #%d %s by %s: %s to production\n", d.App, d.Number, domain.ShortCommit(d.Commit), clean(orElse(d.Author, d.ShippedBy)),
 		orElse(shortDigest(d.Digest), "no artifact yet"))
@@ -227,6 +232,14 @@ func (v view) request(d domain.Delivery) string {
 		}
 	}
 	row("waits", waitsFor(d))
+	row("changes", changed(c))
+	for i, subject := range c.Subjects {
+		if i == shownSubjects {
+			row("", fmt.Sprintf("and %d more", c.Commits-shownSubjects))
+			break
+		}
+		row("", clean(subject))
+	}
 	if d.Urgent != "" {
 		row("urgent", clean(d.Urgent))
 	}
@@ -266,4 +279,32 @@ func checked(list []domain.CheckItem) string {
 		}
 	}
 	return fmt.Sprintf("%d of %d", len(list)-len(open), len(list)) + prefixed(", but: ", strings.Join(open, "; "))
+}
+
+// shownSubjects is how many commits an approval names.
+const shownSubjects = 5
+
+// changed counts what a delivery brings, and names what is not its code.
+func changed(c web.Changes) string {
+	list := func(names []string, what string) string {
+		text := fmt.Sprintf("%d %ss", len(names), what)
+		if len(names) == 1 {
+			text = "1 " + what
+		}
+		if len(names) == 0 {
+			return text
+		}
+		return text + " (" + clean(strings.Join(names, ", ")) + ")"
+	}
+	commits := fmt.Sprintf("%d commits", c.Commits)
+	if c.Commits == 1 {
+		commits = "1 commit"
+	}
+	if c.From == "" {
+		commits += ", the first release"
+	}
+	if c.Back > 0 {
+		commits += fmt.Sprintf(", and without %d that serve now", c.Back)
+	}
+	return strings.Join([]string{commits, list(c.Migrations, "migration"), list(c.Variables, "variable"), list(c.Secrets, "secret version")}, ", ")
 }

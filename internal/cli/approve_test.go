@@ -28,6 +28,7 @@ func TestApproveAsksOnATerminal(t *testing.T) {
 		s.until(t, "approve? [y/N] ")
 		for _, want := range []string{
 			"shop-api #142 4f2c81a by ana: sha256:8c1d…e07 to production", "waits     1 of 2 approvals", "gates     loosened by this commit: nothing",
+			"changes   14 commits, 1 migration (0024_rank.sql), 0 variables, 1 secret version (PSP_API_KEY", "search: rank by sales", "checklist 1 of 2, but: channel oncall: none",
 			"staging   6 of 6 checks · rollback rehearsed: 38 ms", "rollback  rehearsed: 38 ms · 0 of 512 requests failed",
 		} {
 			if said := ansi.Strip(s.text()); !strings.Contains(said, want) {

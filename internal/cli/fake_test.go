@@ -348,6 +348,11 @@ func (f *fake) Rollback(_ context.Context, r web.RollbackRequest) (domain.Rollba
 		LastRequest: 0.033, Open: 14, Sentence: "rolled back. shop-api is held until a newer digest passes"}, nil
 }
 
+func (f *fake) Changes(context.Context, string, int) (web.Changes, error) {
+	return web.Changes{From: "9be1f02aaaa", Commits: 14, Subjects: []string{"search: rank by sales"}, Migrations: []string{"0024_rank.sql"},
+		Secrets: []string{"PSP_API_KEY 3 -> 4"}}, nil
+}
+
 func (f *fake) Explain(_ context.Context, app string, n int) (domain.Explanation, error) {
 	return domain.Explanation{App: app, Delivery: n, Sentence: "4f2c81a is done", Lines: []string{"16:52:07  shift next 5 %"}, Replayed: true,
 		Same: !f.plays("another-verdict")}, nil

@@ -116,6 +116,11 @@ func (c *Client) Evidence(ctx context.Context, app string, number int) (domain.E
 	return get[domain.Evidence](ctx, c, delivery(app, number)+"/evidence", nil)
 }
 
+// Changes says what a delivery brings beside what serves in production.
+func (c *Client) Changes(ctx context.Context, app string, number int) (web.Changes, error) {
+	return get[web.Changes](ctx, c, delivery(app, number)+"/changes", nil)
+}
+
 // Explain says why a delivery ended as it did.
 func (c *Client) Explain(ctx context.Context, app string, number int) (domain.Explanation, error) {
 	return get[domain.Explanation](ctx, c, delivery(app, number)+"/explain", nil)

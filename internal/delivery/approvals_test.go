@@ -489,3 +489,21 @@ func TestNoWayBack(t *testing.T) {
 		w.want("agreed", w.await(d.Number), domain.DoneState, only("b", false))
 	})
 }
+
+// What an approval is about: what it brings beside what serves.
+func TestChanges(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		w.done("a")
+		w.file = strings.Replace(belayYAML, "roles:", "env: { LOG_LEVEL: debug }\nroles:", 1)
+		d := w.ship("b")
+		c, err := w.life.s.Changes(t.Context(), "shop", d.Number)
+		if err != nil || c.From != sha("a") || c.Commits != 2 || !slices.Equal(c.Variables, []string{"LOG_LEVEL"}) || len(c.Secrets) > 0 {
+			t.Errorf("%+v %v", c, err)
+		}
+		w.await(d.Number)
+	})
+	got := otherVersions(map[string]int{"A": 1, "B": 2, "C": 3}, map[string]int{"A": 1, "B": 4, "D": 1})
+	if want := []string{"B 2 -> 4", "C is gone", "D 1 is new"}; !slices.Equal(got, want) {
+		t.Errorf("%v", got)
+	}
+}

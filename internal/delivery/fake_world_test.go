@@ -366,6 +366,10 @@ func (p ports) Reachable(context.Context, string, string, string, []string) (boo
 	return !p.w.unreachable, nil
 }
 
+func (p ports) Between(_ context.Context, _, from, to, _ string, _ int) (Range, error) {
+	return Range{Ahead: 2, Subjects: []string{"change " + to[:1]}, Added: []string{"0001_" + from[:min(1, len(from))] + ".sql"}}, nil
+}
+
 func (p ports) Have(context.Context, string) ([]string, error) { return nil, nil }
 
 func (p ports) File(_ context.Context, _, commit, _ string) ([]byte, error) {

@@ -75,6 +75,8 @@ type Source interface {
 	// Reachable reports whether one of the branches of a remote leads to the commit. The remote is asked: what a person who
 	// ships says of branches proves nothing.
 	Reachable(ctx context.Context, app, sha, remote string, branches []string) (bool, error)
+	// Between says what one commit brings beside another ("" is nothing), and what is new in a folder; it names at most so many.
+	Between(ctx context.Context, app, from, to, folder string, most int) (Range, error)
 }
 
 // Artifact is what a build made.

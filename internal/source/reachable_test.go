@@ -1,8 +1,10 @@
 package source
 
 import (
+	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -28,7 +30,14 @@ func TestReachable(t *testing.T) {
 	git("commit", "-q", "--allow-empty", "-m", "one")
 	one := git("rev-parse", "HEAD")
 	git("push", "-q", remote, "main")
-	git("commit", "-q", "--allow-empty", "-m", "two")
+	if err := os.MkdirAll(filepath.Join(work, "db"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(work, "db", "0001.sql"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	git("add", "db")
+	git("commit", "-q", "-m", "two")
 	two := git("rev-parse", "HEAD") // the person's main has it, the remote's has not
 
 	accept := func(sha string) {
@@ -51,6 +60,16 @@ func TestReachable(t *testing.T) {
 		if got, err := Reachable(t.Context(), server, remote, c.branches, c.sha); err != nil || got != c.want {
 			t.Errorf("%s from %v: %v %v", c.sha[:7], c.branches, got, err)
 		}
+	}
+	if b, err := Compare(t.Context(), server, one, two, "db", 5); err != nil || b.Ahead != 1 || b.Behind != 0 || !slices.Equal(b.Subjects, []string{"two"}) ||
+		!slices.Equal(b.Added, []string{"0001.sql"}) {
+		t.Errorf("%+v %v", b, err)
+	}
+	if b, err := Compare(t.Context(), server, two, one, "db", 5); err != nil || b.Ahead != 0 || b.Behind != 1 || len(b.Subjects)+len(b.Added) > 0 {
+		t.Errorf("the way back: %+v %v", b, err)
+	}
+	if b, err := Compare(t.Context(), server, "", two, "", 1); err != nil || b.Ahead != 2 || len(b.Subjects) != 1 {
+		t.Errorf("the first: %+v %v", b, err)
 	}
 	git("push", "-q", remote, "main")
 	if got, err := Reachable(t.Context(), server, remote, []string{"main"}, two); err != nil || !got {

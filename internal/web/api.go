@@ -170,6 +170,10 @@ func (s *Server) registerDeliveries(api huma.API) {
 		func(ctx context.Context, in *DeliveryPath) (domain.Explanation, error) {
 			return s.service.Explain(ctx, in.App, in.number())
 		})
+	get(s, api, "get-changes", "/v1/apps/{app}/deliveries/{number}/changes", "What it brings beside what serves in production",
+		func(ctx context.Context, in *DeliveryPath) (Changes, error) {
+			return s.service.Changes(ctx, in.App, in.number())
+		})
 	s.registerAnswers(api)
 	operation(s, api, huma.Operation{
 		OperationID: "ship", Method: http.MethodPost, Path: "/v1/apps/{app}/deliveries", Summary: "Deliver a commit",

@@ -41,6 +41,7 @@ func TestRoutes(t *testing.T) {
 	}{
 		{"GET", "/v1/apps", "", 200, "", `{"apps":["shop"]}`},
 		{"GET", "/v1/apps/shop/have", "", 200, "", `{"commits":["` + sha + `","shop"]}`},
+		{"GET", "/v1/apps/shop/deliveries/2/changes", "", 200, "changes shop 2", `"commits":3`},
 		{"GET", "/v1/apps/shop/deliveries", "", 200, "deliveries shop 20", `"number":2`},
 		{"GET", "/v1/apps/shop/deliveries?limit=3", "", 200, "deliveries shop 3", `"deliveries":[`},
 		{"GET", "/v1/apps/shop/deliveries?limit=0", "", 422, "", `"code":"invalid"`},

@@ -154,6 +154,11 @@ func (f *fake) Evidence(_ context.Context, app string, number int) (domain.Evide
 	return domain.Evidence{App: app, Delivery: number, Envelopes: []string{"{}"}}, nil
 }
 
+func (f *fake) Changes(_ context.Context, app string, number int) (web.Changes, error) {
+	f.note("changes %s %d", app, number)
+	return web.Changes{Commits: 3}, nil
+}
+
 func (f *fake) Explain(context.Context, string, int) (domain.Explanation, error) {
 	return domain.Explanation{}, fmt.Errorf("disk at /var/secret/place broke")
 }

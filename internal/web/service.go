@@ -34,6 +34,8 @@ type Service interface {
 	// Rollback goes back and returns what was observed when the traffic has moved.
 	Rollback(ctx context.Context, r RollbackRequest) (domain.RollbackResult, error)
 	Explain(ctx context.Context, app string, number int) (domain.Explanation, error)
+	// Changes says what the delivery brings beside what serves in production.
+	Changes(ctx context.Context, app string, number int) (Changes, error)
 	// Evidence returns what is signed about a delivery.
 	Evidence(ctx context.Context, app string, number int) (domain.Evidence, error)
 	// Logs writes what was logged and, with Follow, goes on until ctx ends or the delivery is final.
@@ -70,6 +72,8 @@ type Service interface {
 type (
 	// Submission is a commit handed over for delivery.
 	Submission = delivery.Submission
+	// Changes is what a delivery brings.
+	Changes = delivery.Changes
 	// Answer is a person's yes.
 	Answer = delivery.Answer
 	// RollbackRequest asks to go back.
