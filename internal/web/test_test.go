@@ -56,7 +56,7 @@ func begun(t *testing.T, r *running, query string) (lines *bufio.Scanner, leave 
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { stop(); _ = res.Body.Close() })
-	if res.StatusCode != 200 || res.Header.Get("Content-Type") != "application/x-ndjson" {
+	if res.StatusCode != http.StatusOK || res.Header.Get("Content-Type") != "application/x-ndjson" {
 		t.Fatalf("%s %s", res.Status, res.Header.Get("Content-Type"))
 	}
 	return bufio.NewScanner(res.Body), stop
