@@ -124,7 +124,7 @@ type machine struct {
 	t                         *testing.T
 	top2                      string // top of the checkout, when dir is below it
 	top, dir, bin, bin2, root string
-	home                      string
+	home, commit              string
 	path                      []string
 	env                       []string
 	levels                    []suite.Level
@@ -220,7 +220,7 @@ func (m *machine) run() suite.Pyramid {
 		}
 	}
 	env := append([]string{"PATH=" + strings.Join(m.path, ":"), "HOME=" + m.home}, m.env...)
-	p, err := s.Run(m.t.Context(), suite.Request{App: "shop", Commit: strings.Repeat("a", 40), Delivery: m.delivery, Top: m.top2, Dir: m.dir, Env: env,
+	p, err := s.Run(m.t.Context(), suite.Request{App: "shop", Commit: strings.Repeat(cmp.Or(m.commit, "a"), 40), Delivery: m.delivery, Top: m.top2, Dir: m.dir, Env: env,
 		Levels: m.levels, Log: &m.log, Files: files, Prepare: m.prepare, Fixed: m.fixed, Roles: m.roles}, nil)
 	if err != nil {
 		m.t.Fatalf("%v\n%s", err, m.log.String())

@@ -222,6 +222,28 @@ func TestAnswerFromMemory(t *testing.T) {
 	}
 }
 
+// TestBranchDoesNotAnswerForMain: a branch can change what the inputs leave out, so that its tests are green.
+func TestBranchDoesNotAnswerForMain(t *testing.T) {
+	m := newMachine(t)
+	m.write("src/check.sh", "test ! -e broken || test -e skip\n")
+	m.write("src/broken", "")
+	m.write("src/skip", "") // on the branch only
+	m.unit().Inputs = []string{"check.sh", "broken"}
+	m.delivery = -1
+	if p := m.run(); !p.Green() {
+		t.Fatal(m.log.String())
+	}
+	m.delivery = -1
+	if p := m.run(); !p.Levels[0].Known {
+		t.Errorf("the same commit again: %s", m.log.String())
+	}
+	m.remove("src/skip")
+	m.delivery, m.commit = 150, "b"
+	if p := m.run(); p.Green() {
+		t.Error("the branch answered for another commit")
+	}
+}
+
 // TestNetworkIsNoInput: a level that reaches what no hash covers runs each time, and its inputs can say otherwise.
 func TestNetworkIsNoInput(t *testing.T) {
 	m := newMachine(t)
