@@ -49,7 +49,7 @@ func (c *secretCommands) run(ctx context.Context, app string, env domain.Environ
 		// What it said on stderr may hold half of the value: nobody sees it.
 		return "", fmt.Errorf("its command failed: %w (what it prints as an error is not kept: try it on the server)", err)
 	}
-	return strings.TrimSuffix(strings.TrimSuffix(out.String(), "\n"), "\r"), nil
+	return strings.TrimSuffix(strings.TrimSuffix(out.text.String(), "\n"), "\r"), nil
 }
 
 func (c *secretCommands) spec(ctx context.Context, app string, env domain.Environment, text string) (sandbox.Spec, error) {
@@ -88,7 +88,7 @@ func (c *secretCommands) spec(ctx context.Context, app string, env domain.Enviro
 
 // capped keeps the beginning of what is written to it, and ends a writer that goes on.
 type capped struct {
-	bytes.Buffer
+	text bytes.Buffer // not embedded: its ReadFrom knows no bound
 	most int
 }
 
@@ -96,10 +96,10 @@ var errTooMuch = errors.New("it prints more than a secret can have")
 
 // Write keeps p while there is room.
 func (c *capped) Write(p []byte) (int, error) {
-	if c.Len()+len(p) > c.most {
+	if c.text.Len()+len(p) > c.most {
 		return 0, errTooMuch
 	}
-	return c.Buffer.Write(p)
+	return c.text.Write(p)
 }
 
 // confide gives build.run its secrets, and lets nothing be packed that holds one of the app.
