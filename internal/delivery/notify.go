@@ -43,13 +43,9 @@ func (s *Service) knownApp(ctx context.Context, app string) error {
 }
 
 // Listening returns which channels are told about which events of a delivery: those of its own file and those of the last
-// one that was done before. Number 0 is the app as it is now.
+// one that was done before. Number 0 is the app as it is now. Of two files one that this version cannot read is left out.
 func (s *Service) Listening(ctx context.Context, app string, number int) (map[string][]config.Event, error) {
 	d, err := s.ports.Store.Delivery(ctx, app, number)
-	if err != nil {
-		return nil, err
-	}
-	own, err := s.fileOf(ctx, d.App, d.Number)
 	if err != nil {
 		return nil, err
 	}
@@ -57,9 +53,12 @@ func (s *Service) Listening(ctx context.Context, app string, number int) (map[st
 	if number == 0 {
 		before = math.MaxInt
 	}
-	last, err := s.lastDone(ctx, app, before)
-	if err != nil {
-		return nil, err
+	own, ownErr := s.fileOf(ctx, app, d.Number)
+	last, lastErr := s.lastDone(ctx, app, before)
+	for _, err := range []error{ownErr, lastErr} {
+		if err != nil && (domain.CodeOf(err) != domain.Invalid || own == nil && last == nil) {
+			return nil, err
+		}
 	}
 	return config.Listening(own, last), nil
 }

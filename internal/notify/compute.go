@@ -102,7 +102,7 @@ func (n *Notifier) messages(ctx context.Context, e domain.Event) ([]domain.Notic
 	}
 	listening, err := n.Deliveries.Listening(ctx, e.App, e.Delivery)
 	if err != nil {
-		return nil, known(err)
+		return nil, n.known(e, err)
 	}
 	if len(listening) == 0 {
 		return nil, nil
@@ -110,7 +110,7 @@ func (n *Notifier) messages(ctx context.Context, e domain.Event) ([]domain.Notic
 	var d domain.Delivery
 	if e.Delivery != 0 {
 		if d, err = n.Deliveries.Delivery(ctx, e.App, e.Delivery); err != nil {
-			return nil, known(err)
+			return nil, n.known(e, err)
 		}
 	}
 	now := n.Now().UTC()
@@ -130,9 +130,10 @@ func (n *Notifier) messages(ctx context.Context, e domain.Event) ([]domain.Notic
 	return list, nil
 }
 
-// known passes on what may go away by itself; what is told of no more has no messages.
-func known(err error) error {
+// known passes on what may go away by itself. What is not there, or cannot be read by this version, has no messages.
+func (n *Notifier) known(e domain.Event, err error) error {
 	if domain.CodeOf(err) == domain.NotFound || domain.CodeOf(err) == domain.Invalid {
+		n.Log.Error("nobody is told about an event", "type", e.Type, "app", e.App, "delivery", e.Delivery, "error", err)
 		return nil
 	}
 	return err
@@ -176,11 +177,10 @@ func sentence(kind domain.NoticeKind, e domain.Event, d domain.Delivery) string 
 			said += ", urgent: " + d.Urgent
 		}
 	case domain.NoticeWaiting:
-		said = "waits for " + text("owner")
+		said = "waits: " + text("reason") + " · " + text("owner")
 		if at, err := time.Parse(time.RFC3339Nano, text("deadline")); err == nil {
-			said += " until " + at.UTC().Format("2 Jan 15:04 UTC")
+			said += " · until " + at.UTC().Format("2 Jan 15:04 UTC")
 		}
-		said += ": " + text("reason")
 	case domain.NoticePage:
 		said = begin(said, "a person is needed")
 	case domain.NoticeFailed:

@@ -68,7 +68,7 @@ func TestEventsBecomeMessages(t *testing.T) {
 		stop()
 		want := []string{
 			`all: started: ana ships 4f2c81a "Sell tea"`,
-			"all: waits for ben until 24 Nov 18:00 UTC: 1 of 2 approvals",
+			"all: waits: 1 of 2 approvals · ben · until 24 Nov 18:00 UTC",
 			"all: held: stable fails too", "oncall: held: stable fails too",
 			"all: a person is needed: the rollback failed: no room", "oncall: a person is needed: the rollback failed: no room",
 			"alarm: a person is needed: the rollback failed: no room",
@@ -276,6 +276,33 @@ func TestWhatIsMissingOnCall(t *testing.T) {
 		list, err := n.List(t.Context(), "shop")
 		if err != nil || len(list) != 1 || !list[0].Set || !list[0].Changed || list[0].OK == nil || len(list[0].Events) != 6 {
 			t.Errorf("%+v, %v", list, err)
+		}
+	})
+}
+
+// A wait that is over when its receiver is back is not told any more.
+func TestAnOldWaitIsNotTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDisk()
+		var attempts atomic.Int64
+		b := &inbox{refuse: func(n domain.Notice) error {
+			if attempts.Add(1) <= 2 {
+				return errors.New("it answered 500")
+			}
+			return nil
+		}}
+		_, stop := run(t, d, &world{listening: map[string][]string{"team": everything}}, b)
+		settle(time.Second)
+		d.tell(domain.Event{Type: "gate.waiting", Delivery: 7, Data: map[string]any{"owner": "ben", "reason": "1 of 2 approvals"}}, event("delivery.done", 7, "done"))
+		settle(time.Hour)
+		stop()
+		if got := b.told(); len(got) != 1 || got[0] != "team: done" {
+			t.Errorf("%q", got)
+		}
+		for _, n := range d.notices {
+			if n.Kind == domain.NoticeWaiting && n.State != domain.NoticeReplaced {
+				t.Errorf("%+v", n)
+			}
 		}
 	})
 }

@@ -38,6 +38,9 @@ func (n *Notifier) attempt(ctx context.Context, at place, m domain.Notice) (ok b
 		m.Next = next
 		return true, n.Store.SaveNotice(ctx, m, nil)
 	}
+	if over, err := n.over(ctx, m); err != nil || over {
+		return true, err
+	}
 	url, failure := n.Channels.Channel(ctx, at.app, at.channel)
 	if domain.CodeOf(failure) == domain.NotFound && failure != nil {
 		return true, n.giveUp(ctx, m, "no URL is set: belay secret set "+Secret(at.channel), nil)
@@ -60,6 +63,19 @@ func (n *Notifier) attempt(ctx context.Context, at place, m domain.Notice) (ok b
 	now := n.Now().UTC()
 	m.State, m.Ended, m.Why = domain.NoticeSent, &now, ""
 	return true, n.Store.SaveNotice(ctx, m, &record)
+}
+
+// over ends a message that comes too late to be true: a wait that nobody heard of, and that is over.
+func (n *Notifier) over(ctx context.Context, m domain.Notice) (bool, error) {
+	if m.Kind != domain.NoticeWaiting || m.Attempts == 0 {
+		return false, nil
+	}
+	d, err := n.Deliveries.Delivery(ctx, m.App, m.Delivery)
+	if err != nil && domain.CodeOf(err) != domain.NotFound || err == nil && d.State == domain.WaitingState {
+		return false, err
+	}
+	m.State = domain.NoticeReplaced
+	return true, n.Store.SaveNotice(ctx, m, nil)
 }
 
 // failed puts a message off, or gives it up when it is old.
