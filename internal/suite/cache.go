@@ -25,6 +25,7 @@ var ErrUnprepared = errors.New("the files are not prepared")
 type key struct {
 	inputs, world string
 	parts         map[string]string
+	services      []string // their versions
 }
 
 // once runs prepare at most once; ready reports whether it ran.
@@ -87,7 +88,7 @@ func (s *Suite) remembered(ctx context.Context, req Request, i int, prepare *pre
 	if err := s.compare(ctx, req.App, k, &r); err != nil {
 		return r, err
 	}
-	return r, s.remember(ctx, req, i, services, k, r, watch)
+	return r, s.remember(ctx, req, i, k, r, watch)
 }
 
 // lookup computes a level's key and finds the run that it may be answered from.
@@ -145,7 +146,7 @@ func (s *Suite) key(ctx context.Context, req Request, i int, services []string) 
 		parts["roles"] = digest(req.Roles)
 	}
 	parts["levels before"] = before(req.Levels[:i])
-	k := key{parts: parts, world: hashOf(parts)}
+	k := key{parts: parts, world: hashOf(parts), services: services}
 	if parts["files"], err = req.Files(ctx, level.Inputs); err != nil {
 		return k, err
 	}
@@ -235,7 +236,7 @@ func (s *Suite) explain(ctx context.Context, req Request, level Level, k key) {
 }
 
 // remember stores how a level ended, and whether its result may be used again.
-func (s *Suite) remember(ctx context.Context, req Request, i int, services []string, k key, r Result, watch *watched) error {
+func (s *Suite) remember(ctx context.Context, req Request, i int, k key, r Result, watch *watched) error {
 	level := req.Levels[i]
 	run := Run{App: req.App, Level: level.Name, Inputs: k.inputs, World: k.world, Commit: req.Commit, At: time.Now().UTC(),
 		Delivery: req.Delivery, Result: r, Cases: r.Cases, Parts: k.parts}
@@ -244,7 +245,7 @@ func (s *Suite) remember(ctx context.Context, req Request, i int, services []str
 	}
 	unread := req // the tests may write into the folder: it counts as it was before them
 	unread.Files = func(context.Context, []string) (string, error) { return k.parts["files"], nil }
-	after, err := s.key(ctx, unread, i, services)
+	after, err := s.key(ctx, unread, i, k.services)
 	if err != nil || after.inputs != k.inputs {
 		run.Once = "the machine changed while it ran"
 	}

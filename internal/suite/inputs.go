@@ -49,15 +49,18 @@ type memorised struct {
 // content. Times do not count.
 func (m *Memo) Folder(ctx context.Context, dir string, match func(name string) bool) (sum string, err error) {
 	root, err := os.OpenRoot(dir)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) && match == nil {
 		return "none", nil
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return hex.EncodeToString(sha256.New().Sum(nil)), nil // as a folder in which nothing counts
 	}
 	if err != nil {
 		return "", err
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
 	h := sha256.New()
-	err = fs.WalkDir(root.FS(), ".", func(name string, entry fs.DirEntry, err error) error {
+	err = fs.WalkDir(root.FS(), ".", func(name string, _ fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}

@@ -128,7 +128,7 @@ var traps = map[string]trap{
 	"the time that it may take": {"sleep 0.3", func(*machine) {}, func(m *machine) { m.unit().Timeout = 100 * time.Millisecond }},
 	"what the level before leaves": {"grep -q 1 left", func(m *machine) {
 		m.levels = []suite.Level{{Name: "unit", Run: "sh -c 'echo 1 > left' # php", Timeout: time.Minute}, {Name: "integration", Run: script, Timeout: time.Minute}}
-		m.write("src/left", "1\n")
+		m.files = func(context.Context, []string) (string, error) { return "a fresh checkout", nil }
 	}, func(m *machine) { m.levels[0].Run = "sh -c 'echo 2 > left' # php" }},
 	"an input that is named": {"grep -q a src/a.txt", func(m *machine) {
 		m.write("src/src/a.txt", "a")

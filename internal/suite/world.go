@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -152,7 +153,7 @@ func (w *World) machine(zone string) string {
 	var name unix.Utsname
 	_ = unix.Uname(&name) // it cannot fail with a valid address
 	texts := []string{
-		runtime.GOARCH, fmt.Sprint(runtime.NumCPU()), unix.ByteSliceToString(name.Sysname[:]), unix.ByteSliceToString(name.Release[:]),
+		runtime.GOARCH, strconv.Itoa(runtime.NumCPU()), unix.ByteSliceToString(name.Sysname[:]), unix.ByteSliceToString(name.Release[:]),
 		unix.ByteSliceToString(name.Version[:]), unix.ByteSliceToString(name.Machine[:]), unix.ByteSliceToString(name.Nodename[:]),
 	}
 	files := []string{"/etc/localtime", "/etc/timezone", "/etc/hosts", "/etc/nsswitch.conf", "/etc/locale.conf", "/etc/default/locale", "/etc/os-release"}
