@@ -192,10 +192,11 @@ func (s *services) entries(ctx context.Context) ([]service.Entry, error) {
 	for _, e := range tree {
 		name := e.Path
 		if folder := path.Clean(d.Folder); folder != "." {
-			inside := false
-			if name, inside = strings.CutPrefix(name, folder+"/"); !inside {
+			inside, ok := strings.CutPrefix(name, folder+"/")
+			if !ok {
 				continue
 			}
+			name = inside
 		}
 		entries = append(entries, service.Entry{Name: name, Hash: e.Mode + " " + e.SHA, Link: e.Mode == "120000" || e.Mode == "160000"})
 	}
@@ -203,7 +204,7 @@ func (s *services) entries(ctx context.Context) ([]service.Entry, error) {
 }
 
 // Provide starts what is missing and gives one part of a level a database and servers of its own.
-func (s *services) Provide(ctx context.Context, level suite.Level, part int) (env, names []string, release func(context.Context) error, err error) {
+func (s *services) Provide(ctx context.Context, level suite.Level, _ int) (env, names []string, release func(context.Context) error, err error) {
 	all, err := s.choose(ctx, level)
 	if err != nil {
 		return nil, nil, nil, err
