@@ -80,35 +80,6 @@ func checkState(s string) domain.DeliveryState {
 	}
 }
 
-// levelText says what a level of the pyramid counted.
-func levelText(l domain.LevelRecord) string {
-	if l.State == "none" {
-		return "none: " + l.Reason
-	}
-	parts := []string{l.State}
-	if l.Counted {
-		parts = append(parts, count(int64(l.Passed))+" passed")
-		if l.Failed > 0 {
-			parts = append(parts, count(int64(l.Failed))+" failed")
-		}
-		if l.Skipped > 0 {
-			parts = append(parts, count(int64(l.Skipped))+" skipped")
-		}
-	} else if l.State != "uncounted" {
-		parts = append(parts, "uncounted")
-	}
-	if l.Took > 0 {
-		parts = append(parts, took(seconds(l.Took)))
-	}
-	if l.Slowest != "" {
-		parts = append(parts, fmt.Sprintf("slowest %s %s", l.Slowest, took(seconds(l.SlowTook))))
-	}
-	if l.Reason != "" {
-		parts = append(parts, l.Reason)
-	}
-	return strings.Join(parts, " · ")
-}
-
 // lists draws gates, checklist, what the commit loosened, and what is not in force.
 func (v view) lists(d domain.Delivery) []string {
 	var lines []string

@@ -415,7 +415,7 @@ func (p *plan) write(root *os.Root) (clean func(), err error) {
 			return clean, err
 		}
 		names = append(names, name)
-		_, err = io.WriteString(f, strings.Join(p.parts[i].units, "\n")+"\n")
+		_, err = f.WriteString(strings.Join(p.parts[i].units, "\n") + "\n")
 		if err = errors.Join(err, f.Chmod(0o644), f.Close()); err != nil { // the build user reads it
 			return clean, err
 		}

@@ -117,8 +117,8 @@ func TestPartsTogetherRunEverything(t *testing.T) {
 	m := &memory{}
 	var known suite.Run
 	known.Level = "unit"
-	for name, took := range map[string]time.Duration{"./test_slow.py": 9, dir + "/tests/test_long.py": 5, "tests/a_test.py": 4, "test_s.py": 4} {
-		known.Cases = append(known.Cases, suite.Case{Name: name, Unit: name, State: suite.CasePassed, Took: took * time.Second})
+	for name, took := range map[string]time.Duration{"./test_slow.py": 9 * time.Second, dir + "/tests/test_long.py": 5 * time.Second, "tests/a_test.py": 4 * time.Second, "test_s.py": 4 * time.Second} {
+		known.Cases = append(known.Cases, suite.Case{Name: name, Unit: name, State: suite.CasePassed, Took: took})
 	}
 	m.runs = append(m.runs, known)
 	run := `./runner "r-$BELAY_SHARD.xml" $BELAY_SHARD_TESTS; echo "$BELAY_SHARD of $BELAY_SHARDS: $BELAY_SHARD_TESTS" > "part-$BELAY_SHARD"; cmp -s /dev/null "$BELAY_SHARD_FILE" && exit 9; tr '\n' ' ' < "$BELAY_SHARD_FILE" > "file-$BELAY_SHARD"`
