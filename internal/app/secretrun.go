@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"slices"
@@ -111,5 +112,7 @@ func (b *builder) confide(ctx context.Context, j delivery.Job, r *build.Request)
 	r.Secret = env
 	find := secrets.NewMasker(append(secrets.Telling(b.secrets.known(j.Delivery.App)), own...)...)
 	r.Finder = func() build.Finder { return find.Finder() }
+	mask := b.secrets.masks.of(j.Delivery.App)
+	r.Mask = func(w io.Writer) io.WriteCloser { return mask.Writer(w) }
 	return nil
 }

@@ -33,6 +33,8 @@ type Request struct {
 	Env       []string  // the whole environment of the commands, KEY=value
 	Toolchain []string  // what the result also depends on: versions of compilers
 	Secret    []string  // variables of Run alone, NAME=value; no part of the key
+	// Mask makes what takes values out of a command's output, before it is cut into lines; nil: nothing does.
+	Mask func(io.Writer) io.WriteCloser
 	// Finder makes what looks for values that must not be packed; nil: nothing is looked for.
 	Finder   func() Finder
 	Timeout  time.Duration

@@ -103,12 +103,13 @@ func one(ctx context.Context, r Request, runner command.Runner, c *Command, log 
 		return domain.Errorf(domain.Invalid, "%s: %w", c.Purpose, err)
 	}
 	out, said, refused := log.stream(c.Purpose), &counter{}, &spotter{word: []byte("read-only file system")}
+	shown := r.masked(out)
 	err = runner.Run(ctx, command.Cmd{
-		Dir: r.Dir, Argv: argv, Env: env, Stdout: io.MultiWriter(out, said, refused), Stderr: io.MultiWriter(out, refused),
+		Dir: r.Dir, Argv: argv, Env: env, Stdout: io.MultiWriter(shown, said, refused), Stderr: io.MultiWriter(shown, refused),
 		Purpose: c.Purpose, Timeout: r.Timeout,
 	})
 	c.Exit = exitOf(err)
-	err = errors.Join(err, out.flush())
+	err = errors.Join(err, shown.Close(), out.flush())
 	if err != nil {
 		c.First = out.opened()
 		e := domain.Errorf(domain.Failed, "%s failed: %s: %w%s", c.Purpose, headline(c.Run), err, out.said())
@@ -124,6 +125,19 @@ func one(ctx context.Context, r Request, runner command.Runner, c *Command, log 
 	}
 	return nil
 }
+
+// masked is where a command's output goes.
+func (r Request) masked(w io.Writer) io.WriteCloser {
+	if r.Mask == nil {
+		return unmasked{w}
+	}
+	return r.Mask(w)
+}
+
+// unmasked passes on what is written.
+type unmasked struct{ io.Writer }
+
+func (unmasked) Close() error { return nil }
 
 // exitOf is the exit code in the error of a command.
 func exitOf(err error) int {

@@ -6,8 +6,12 @@ import (
 	"encoding/json"
 	"html"
 	"net/url"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/belay-cd/belay/internal/domain"
 )
 
 // MinMasked is the length in bytes below which a value, or a line of one, is not masked: "no" or "5" stand in every log.
@@ -31,7 +35,7 @@ func forms(value string) []string {
 			}
 		}
 	}
-	for _, plain := range parts(value) {
+	for _, plain := range append(parts(value), inner(value)...) {
 		add(plain)
 		add(base64Forms(plain)...)
 		add(escapedForms(plain)...)
@@ -40,6 +44,35 @@ func forms(value string) []string {
 	}
 	return list
 }
+
+// minInner is the length in bytes from which a password within a value is masked by itself: a shorter one is a word.
+const minInner = 8
+
+// inner returns the passwords within a value: programs take an address apart and print its parts.
+func inner(value string) []string {
+	found := []string{password(value)}
+	if u, err := url.Parse(strings.TrimSpace(value)); err == nil && u.User != nil {
+		_, raw, _ := strings.Cut(u.User.String(), ":")
+		found = append(found, raw)
+	}
+	for _, word := range strings.Fields(value) { // host=db password=… user=app
+		if name, text, ok := strings.Cut(word, "="); ok && strings.EqualFold(name, "password") {
+			found = append(found, strings.Trim(text, `'"`))
+		}
+	}
+	var doc map[string]any
+	if strings.HasPrefix(strings.TrimSpace(value), "{") && json.Unmarshal([]byte(value), &doc) == nil {
+		for name, v := range doc {
+			if text, ok := v.(string); ok && innerName.MatchString(name) {
+				found = append(found, parts(text)...)
+			}
+		}
+	}
+	return slices.DeleteFunc(found, func(s string) bool { return s == value || len(s) < minInner || Placeholder(domain.NewSecret(s)) })
+}
+
+// innerName is how the secret fields of a document are called.
+var innerName = regexp.MustCompile(`(?i)key|secret|token|password|credential`)
 
 // parts returns the value and, where it has several, its lines without the spaces around them.
 func parts(value string) []string {

@@ -133,6 +133,44 @@ func TestMaskLinesOfAValue(t *testing.T) {
 	}
 }
 
+// A program that cannot log in prints the parts of the address that it was given.
+func TestMaskPasswordsWithinAValue(t *testing.T) {
+	for value, text := range map[string]string{
+		"postgres://app:p%40ssw0rd-77@db/shop":                                "host=db user=app password=[p@ssw0rd-77] (p%40ssw0rd-77)",
+		"host=db password='p@ssw0rd-77' user=app":                             "p@ssw0rd-77",
+		`{"type":"x","private_key":"-----BEGIN\nMIIEp@ssw0rd\n","id":"shop"}`: "MIIEp@ssw0rd of shop",
+	} {
+		if got := masker(value).String(text); strings.Contains(got, "ssw0rd") || !strings.Contains(got, secrets.Mask) {
+			t.Errorf("%s: %s", value, got)
+		}
+	}
+	if got := masker("postgres://postgres:postgres@db/shop").String("postgres starts"); got != "postgres starts" {
+		t.Errorf("a placeholder took a word away: %s", got)
+	}
+}
+
+func TestFinder(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		value := rapid.StringN(8, 40, -1).Filter(func(s string) bool { return len(strings.TrimSpace(s)) == len(s) && len(s) >= 8 }).Draw(t, "value")
+		text := rapid.StringN(0, 40, -1).Draw(t, "before") + base64.StdEncoding.EncodeToString([]byte("ab"+value)) + value + "after"
+		f := masker(value).Finder()
+		for len(text) > 0 {
+			n := rapid.IntRange(1, len(text)).Draw(t, "chunk")
+			if _, err := f.Write([]byte(text[:n])); err != nil {
+				t.Fatal(err)
+			}
+			text = text[n:]
+		}
+		if !f.Found() {
+			t.Fatalf("%q is not found", value)
+		}
+	})
+	f := masker("another-value").Finder()
+	if _, _ = f.Write([]byte("nothing of it, another-valu3")); f.Found() {
+		t.Error("found what is not there")
+	}
+}
+
 func TestMaskLeavesShortValues(t *testing.T) {
 	m := masker("no", "123", "")
 	if got := m.String("no 123 bm8="); got != "no 123 bm8=" {

@@ -34,7 +34,9 @@ func (v *vaultServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(status)
 		_ = json.NewEncoder(w).Encode(doc)
 	}
-	errs := func(status int, said ...string) { answer(status, map[string]any{"errors": append([]string{}, said...)}) }
+	errs := func(status int, said ...string) {
+		answer(status, map[string]any{"errors": append([]string{}, said...)})
+	}
 	if v.sealed.Load() {
 		errs(503, "Vault is sealed")
 		return
