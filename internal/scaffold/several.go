@@ -3,11 +3,15 @@ package scaffold
 import (
 	"fmt"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/belay-cd/belay/internal/config"
 )
+
+// makesProgram is what the build file of a Java program has, and that of a library has not.
+var makesProgram = regexp.MustCompile(`org\.springframework\.boot['"]|spring-boot-maven-plugin|quarkus-maven-plugin|io\.quarkus['"]|<mainClass>|\bapplication\b`)
 
 // deepest is how many folders below the root of a repository an app is looked for.
 const deepest = 3
@@ -56,6 +60,10 @@ func (t *tree) starts(name string) bool {
 		return slices.ContainsFunc(t.order, func(other string) bool {
 			return strings.HasPrefix(other, below) && strings.HasSuffix(other, ".go") && strings.HasPrefix(t.texts[other], "package main\n")
 		})
+	case "Cargo.toml":
+		return t.has(path.Join(path.Dir(name), "src/main.rs"))
+	case "pom.xml", "build.gradle", "build.gradle.kts":
+		return makesProgram.MatchString(t.texts[name])
 	case "Procfile", "Dockerfile", "manage.py", "config.ru", "artisan":
 		return true
 	}

@@ -45,6 +45,21 @@ guess   b looks like an app (manage.py), and has no belay.yaml yet
 next    belay -C a init                                 writes its file
         belay -C b init                                 writes its file
 `},
+		{"other languages", archive{
+			{"README.md", "# all\n"}, {"bank/pom.xml", "<plugin><artifactId>spring-boot-maven-plugin</artifactId></plugin>"}, {"money/pom.xml", "<project/>"},
+			{"mailer/Cargo.toml", "[package]\n"}, {"mailer/src/main.rs", "fn main() {}\n"}, {"crate/Cargo.toml", "[package]\n"},
+			{"clinic/config.ru", "run App\n"}, {"portal/artisan", "<?php\n"}, {"shelf/build.gradle.kts", "plugins { application }\n"},
+		}, `guess   bank looks like an app (pom.xml), and has no belay.yaml yet
+guess   clinic looks like an app (config.ru), and has no belay.yaml yet
+guess   mailer looks like an app (Cargo.toml), and has no belay.yaml yet
+guess   portal looks like an app (artisan), and has no belay.yaml yet
+guess   shelf looks like an app (build.gradle.kts), and has no belay.yaml yet
+next    belay -C bank init                              writes its file
+        belay -C clinic init                            writes its file
+        belay -C mailer init                            writes its file
+        belay -C portal init                            writes its file
+        belay -C shelf init                             writes its file
+`},
 	} {
 		dir := t.TempDir()
 		c.files.write(t, dir)
