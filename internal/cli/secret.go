@@ -275,10 +275,11 @@ func (o secretOptions) rotate(ctx context.Context, s *session) error {
 // waiting reports whether a newer version was set than the stable release has.
 func (o secretOptions) waiting(ctx context.Context, c *client.Client, p domain.SecretPlace) (bool, error) {
 	report, err := c.Secrets(ctx, p.App)
-	if domain.CodeOf(err) == domain.NotFound && err != nil {
-		return false, nil
-	}
-	if err != nil {
+	switch {
+	case err == nil:
+	case domain.CodeOf(err) == domain.NotFound:
+		return false, nil //nolint:nilerr // nothing was set yet
+	default:
 		return false, err
 	}
 	for _, one := range report.Secrets {

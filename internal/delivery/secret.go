@@ -51,7 +51,7 @@ type RotationResult struct {
 
 // SetSecret stores a value. What runs goes on with the version that it has.
 func (s *Service) SetSecret(ctx context.Context, q SecretRequest) (domain.SecretSet, error) {
-	if err := s.mayHold(ctx, q.SecretPlace); err != nil {
+	if err := s.mayHold(q.SecretPlace); err != nil {
 		return domain.SecretSet{}, err
 	}
 	if q.Value == nil {
@@ -60,8 +60,8 @@ func (s *Service) SetSecret(ctx context.Context, q SecretRequest) (domain.Secret
 	return s.storeSecret(ctx, q, nil)
 }
 
-// mayHold refuses places of apps that nobody knows: a misspelled name would keep a value that nothing reads.
-func (s *Service) mayHold(ctx context.Context, p domain.SecretPlace) error {
+// mayHold refuses places that nothing could read. An app need not be known yet: its first delivery needs its secrets.
+func (s *Service) mayHold(p domain.SecretPlace) error {
 	if s.ports.Safe == nil {
 		return domain.Errorf(domain.Unavailable, "this server keeps no secrets")
 	}
@@ -128,7 +128,7 @@ func setSentence(set domain.SecretSet) string {
 // RotateSecret sets a value, or takes the newest that was set, and delivers what is stable in the environment again with it,
 // through all seven stages. The wish is stored with the value: it goes on after a restart.
 func (s *Service) RotateSecret(ctx context.Context, q SecretRequest) (RotationResult, error) {
-	if err := s.mayHold(ctx, q.SecretPlace); err != nil {
+	if err := s.mayHold(q.SecretPlace); err != nil {
 		return RotationResult{}, err
 	}
 	if !q.Environment.Valid() {

@@ -59,10 +59,11 @@ func (s *Service) Secrets(ctx context.Context, app string) (domain.SecretReport,
 // presentFile is the file of the last delivery that was done; before the first one, that of the newest; nil: none.
 func (s *Service) presentFile(ctx context.Context, app string) (*config.File, error) {
 	newest, err := s.ports.Store.Delivery(ctx, app, 0)
-	if domain.CodeOf(err) == domain.NotFound && err != nil {
-		return nil, nil
-	}
-	if err != nil {
+	switch {
+	case err == nil:
+	case domain.CodeOf(err) == domain.NotFound:
+		return nil, nil //nolint:nilerr // an app that was never shipped has no file
+	default:
 		return nil, err
 	}
 	f, err := s.lastDone(ctx, app, newest.Number+1)

@@ -72,7 +72,7 @@ func Judge(staging, production map[string]domain.Secret) []domain.SecretFinding 
 	}
 	for env, values := range map[domain.Environment]map[string]domain.Secret{domain.Staging: staging, domain.Production: production} {
 		for name, v := range values {
-			why := ""
+			var why string
 			switch {
 			case Placeholder(v):
 				why = "is a placeholder"

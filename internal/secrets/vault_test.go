@@ -20,11 +20,11 @@ import (
 // vaultServer speaks the part of Vault's API that is used, as its documentation and its answers show it: KV version 2 at kv,
 // KV version 1 at old, AppRole logins, and a seal.
 type vaultServer struct {
-	sealed, limited atomic.Bool
-	failures        atomic.Int32 // answers of 500 to come
-	asked           atomic.Int32
-	logins          atomic.Int32
-	revoked         atomic.Bool
+	sealed   atomic.Bool
+	failures atomic.Int32 // answers of 500 to come
+	asked    atomic.Int32
+	logins   atomic.Int32
+	revoked  atomic.Bool
 }
 
 func (v *vaultServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {

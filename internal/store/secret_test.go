@@ -21,7 +21,9 @@ func TestSecrets(t *testing.T) {
 	}
 	defer func() { _ = s.Close() }()
 	p := domain.SecretPlace{App: "shop", Environment: domain.Production, Name: "KEY"}
-	sealed := func(v domain.SecretVersion) ([]byte, error) { return fmt.Appendf(nil, "sealed-%d-QWERTYUIOP", v.Version), nil }
+	sealed := func(v domain.SecretVersion) ([]byte, error) {
+		return fmt.Appendf(nil, "sealed-%d-QWERTYUIOP", v.Version), nil
+	}
 	add := func(r *domain.Rotation) domain.SecretVersion {
 		t.Helper()
 		v, err := s.AddSecret(t.Context(), domain.SecretVersion{SecretPlace: p, By: "ana", Set: time.Now().UTC()}, "keys-1", r, sealed)

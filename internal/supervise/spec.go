@@ -30,7 +30,7 @@ type Spec struct {
 	Command sandbox.Spec `json:"command"`
 	// Secret are variables of the command that must not lie on the disk, NAME=value. They are handed to the shim through a
 	// pipe when it is launched, and it keeps them in its memory.
-	Secret []string `json:"-"`
+	Secret  []string     `json:"-"`
 	Mode    sandbox.Mode `json:"mode"` // found by the daemon, so that each start need not try again
 	Port    int          `json:"port,omitempty"`
 	Limits  Limits       `json:"limits"`

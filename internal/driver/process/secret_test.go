@@ -49,7 +49,9 @@ func TestSecretsAreNotOnTheDisk(t *testing.T) {
 	s := b.start(inst)
 	has := func(when string) {
 		t.Helper()
-		b.await(when, func() bool { return strings.Contains(b.get(b.status(inst.InstanceID), "/env"), "PASSWORD=hunter2hunter2") })
+		b.await(when, func() bool {
+			return strings.Contains(b.get(b.status(inst.InstanceID), "/env"), "PASSWORD=hunter2hunter2")
+		})
 		err := filepath.WalkDir(filepath.Join(b.data, "instances"), func(path string, _ os.DirEntry, _ error) error {
 			if data, err := os.ReadFile(path); err == nil && strings.Contains(string(data), "hunter2") {
 				t.Errorf("%s: %s holds a secret", when, path)
