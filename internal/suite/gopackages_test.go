@@ -159,6 +159,9 @@ func TestGoOutsideOfItsModule(t *testing.T) {
 
 // TestTwoThousandTests: nothing changed, and nothing runs; one package changed, and what depends on it runs.
 func TestTwoThousandTests(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it links forty test binaries")
+	}
 	const packages, each = 40, 50
 	m := goMachine(t, "go test -vet=off -json ./...")
 	m.write("src/go.mod", "module x\n\ngo 1.24\n")
