@@ -84,7 +84,7 @@ func (d demand) anybody() bool { return d.Group == "" && len(d.From) == 0 }
 
 // asks reports whether a person is one of those who are asked, by any name.
 func (d demand) asks(who identity) bool {
-	return d.anybody() || slices.ContainsFunc(d.From, func(name string) bool { return who.is(name) })
+	return d.anybody() || slices.ContainsFunc(d.From, who.is)
 }
 
 // tally is how far a demand is.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"regexp"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -235,95 +234,6 @@ func (s *Service) find(app string, number int) *run {
 		}
 	}
 	return nil
-}
-
-// appName guards the folders that are named after apps.
-var appName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,39}$`)
-
-// Ship proves the commit, stores a new delivery and starts it.
-func (s *Service) Ship(ctx context.Context, in Submission) (domain.Delivery, error) {
-	if !appName.MatchString(in.App) {
-		return domain.Delivery{}, domain.Errorf(domain.Invalid, "app %q: not a name", in.App).WithHint("[a-z][a-z0-9-]*, at most 40")
-	}
-	commit, err := s.ports.Source.Accept(ctx, in.App, in.Commit, in.Bundle)
-	if err != nil {
-		return domain.Delivery{}, err
-	}
-	name := "belay.yaml"
-	if in.Folder != "" {
-		name = in.Folder + "/belay.yaml"
-	}
-	text, err := s.ports.Source.File(ctx, in.App, commit.SHA, name)
-	if err != nil {
-		return domain.Delivery{}, err
-	}
-	file, err := parse(name, text, s.options.Demo)
-	if err != nil {
-		return domain.Delivery{}, err
-	}
-	if string(file.App) != in.App {
-		return domain.Delivery{}, domain.Errorf(domain.Invalid, "%s at %s is the file of app %s, not of %s", name,
-			domain.ShortCommit(commit.SHA), file.App, in.App)
-	}
-	if err := s.taken(ctx, file); err != nil {
-		return domain.Delivery{}, err
-	}
-	if err := s.admitSecrets(ctx, in.App, file); err != nil {
-		return domain.Delivery{}, err
-	}
-	external, err := s.admitFrom(ctx, file, in.From)
-	if err != nil {
-		return domain.Delivery{}, err
-	}
-	people := s.makers(commit, in.By, in.Login)
-	if err := s.admitGates(ctx, file, commit, people); err != nil {
-		return domain.Delivery{}, err
-	}
-	if err := s.admitWindow(ctx, file, in.Urgent); err != nil {
-		return domain.Delivery{}, err
-	}
-	if err := s.ports.Store.EnsureApp(ctx, in.App, commit.Repository+":"+in.Folder); err != nil {
-		return domain.Delivery{}, err
-	}
-	// The file comes first: a delivery that is stored can always begin.
-	id := domain.NewID("dly_")
-	if err := s.newRun(domain.Delivery{ID: id}).remember(ctx, "file", storedFile{Name: name, Text: string(text)}); err != nil {
-		return domain.Delivery{}, err
-	}
-	if external != "" {
-		if err := s.newRun(domain.Delivery{ID: id}).remember(ctx, externalKey, external); err != nil {
-			return domain.Delivery{}, err
-		}
-	}
-	d, created, err := s.ports.Store.CreateDelivery(ctx, domain.Delivery{
-		ID: id, App: in.App, Commit: commit.SHA, Subject: commit.Subject, Author: commit.Author, People: people, ShippedBy: in.By, Folder: in.Folder,
-		State: domain.Queued, Created: *now(), Stages: newStages(), Loosened: []string{}, Urgent: in.Urgent, From: in.From,
-	}, in.Key)
-	if err != nil || !created {
-		return d, err
-	}
-	if s.options.URL != "" {
-		d.URL = s.options.URL + "/" + d.App + "/" + itoa(d.Number)
-	}
-	if err := s.ports.Store.SaveDelivery(ctx, d); err != nil {
-		return d, err
-	}
-	s.emit(ctx, domain.Event{Type: "delivery.started", App: d.App, Delivery: d.Number, By: in.By,
-		Data: submissionData(d)})
-	s.launch(s.newRun(d))
-	return d, nil
-}
-
-// submissionData tells what was handed over.
-func submissionData(d domain.Delivery) map[string]any {
-	data := map[string]any{"commit": d.Commit, "subject": d.Subject}
-	if d.Urgent != "" {
-		data["urgent"] = d.Urgent
-	}
-	if d.From != "" {
-		data["from"] = d.From
-	}
-	return data
 }
 
 // emit stores an event. What cannot be stored is logged: an event is told, never waited for.

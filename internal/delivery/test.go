@@ -201,8 +201,11 @@ func (s *Service) newTrial(ctx context.Context, in TestRequest, emit func(TestEv
 	if err := s.sameRepository(ctx, in, commit); err != nil {
 		return nil, Job{}, err
 	}
-	file, err := s.fileToTest(ctx, in, commit.SHA)
+	file, _, err := s.fileAt(ctx, in.App, in.Folder, commit.SHA)
 	if err != nil {
+		return nil, Job{}, err
+	}
+	if file, err = onlyLevel(file, in.Level); err != nil {
 		return nil, Job{}, err
 	}
 	last, err := s.lastDone(ctx, in.App, int(^uint(0)>>1))
@@ -229,26 +232,6 @@ func (s *Service) sameRepository(ctx context.Context, in TestRequest, c Commit) 
 		return err
 	}
 	return s.ports.Store.EnsureApp(ctx, in.App, c.Repository+":"+in.Folder)
-}
-
-// fileToTest reads belay.yaml as it is at the commit, with the levels that are asked for.
-func (s *Service) fileToTest(ctx context.Context, in TestRequest, sha string) (*config.File, error) {
-	name := "belay.yaml"
-	if in.Folder != "" {
-		name = in.Folder + "/belay.yaml"
-	}
-	text, err := s.ports.Source.File(ctx, in.App, sha, name)
-	if err != nil {
-		return nil, err
-	}
-	file, err := parse(name, text, s.options.Demo)
-	if err != nil {
-		return nil, err
-	}
-	if string(file.App) != in.App {
-		return nil, domain.Errorf(domain.Invalid, "%s at %s is the file of app %s, not of %s", name, domain.ShortCommit(sha), file.App, in.App)
-	}
-	return onlyLevel(file, in.Level)
 }
 
 // onlyLevel returns a file of which one level runs.

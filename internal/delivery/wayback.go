@@ -24,7 +24,7 @@ func (r *run) wayBackGate(ctx context.Context) (domain.Gate, error) {
 	if ctx.Err() != nil {
 		return domain.Gate{}, context.Cause(ctx)
 	}
-	why := ""
+	var why string
 	switch {
 	case err != nil:
 		why = fmt.Sprintf("the release that serves cannot be read: %v", err)
