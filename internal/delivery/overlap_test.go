@@ -369,3 +369,19 @@ func TestCalmBefore(t *testing.T) {
 		}
 	}
 }
+
+// Whoever goes back right after a restart finds the rollout that is open: what an earlier life left is waited for.
+func TestRollbackRightAfterARestart(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		w.done("a")
+		b := w.ship("b")
+		w.inStage(b.Number, domain.Monitor)
+		w.life.end()
+		w.begin()
+		res, err := w.life.s.Rollback(t.Context(), RollbackRequest{App: "shop", By: "ana"})
+		if err != nil || !res.Warm {
+			t.Errorf("%+v, %v", res, err)
+		}
+		w.want("back", w.await(b.Number), domain.RolledBackState, only("a", true))
+	})
+}

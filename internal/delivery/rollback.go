@@ -27,6 +27,7 @@ func (s *Service) Rollback(ctx context.Context, q RollbackRequest) (domain.Rollb
 	if q.Accepted.IsZero() {
 		q.Accepted = time.Now()
 	}
+	s.awaitLoaded(ctx, q.App)
 	if r, roll := s.openRollout(q.App, q.Environment); roll != nil && (q.To == "" || isRelease(roll.Stable, q.To)) {
 		res, err := s.warm(ctx, q, r, roll)
 		if !errors.Is(err, errSettled) {
@@ -38,6 +39,33 @@ func (s *Service) Rollback(ctx context.Context, q RollbackRequest) (domain.Rollb
 			roll.Record.Delivery, q.Environment, roll.Stable.Short()).WithHint("belay rollback first, then again with --to %s", q.To)
 	}
 	return s.cold(ctx, q)
+}
+
+// loadWithin is how long a rollback waits for what an earlier life of the process left: a moment after a restart.
+const loadWithin = 5 * time.Second
+
+// awaitLoaded waits until the open rollouts of an app are known again after a restart.
+func (s *Service) awaitLoaded(ctx context.Context, app string) {
+	s.mu.Lock()
+	var list []*run
+	for _, r := range s.runs {
+		if r.d.App == app {
+			list = append(list, r)
+		}
+	}
+	s.mu.Unlock()
+	timeout := time.NewTimer(loadWithin)
+	defer timeout.Stop()
+	for _, r := range list {
+		select {
+		case <-r.loaded:
+		case <-r.over:
+		case <-ctx.Done():
+			return
+		case <-timeout.C:
+			return
+		}
+	}
 }
 
 // isRelease reports whether a release is the one that was named, by its id or by its commit.

@@ -21,6 +21,7 @@ type run struct {
 	halt     context.CancelCauseFunc // ends life
 	stop     context.CancelCauseFunc // ends it before production
 	over     chan struct{}           // closed when nothing of it runs any more
+	loaded   chan struct{}           // closed when the rollouts of an earlier life are known again
 	artifact Artifact
 	file     *config.File
 	last     *config.File // of the delivery that it is judged by; nil: none was done before
@@ -38,7 +39,9 @@ type run struct {
 	leases   map[domain.Environment]func()
 	back     chan struct{} // closed when a way back after done has moved the traffic
 	backOnce sync.Once
-	lowered  map[domain.Environment]chan struct{} // closed when a rollback has moved the traffic
+	// loadedOnce closes loaded.
+	loadedOnce sync.Once
+	lowered    map[domain.Environment]chan struct{} // closed when a rollback has moved the traffic
 }
 
 type record struct{ domain.Delivery }
@@ -70,6 +73,7 @@ func (r *run) begin() error {
 	for {
 		err := r.reload(r.s.life)
 		if err == nil {
+			r.loadedOnce.Do(func() { close(r.loaded) })
 			err = r.load(r.s.life)
 		}
 		if err == nil {
