@@ -310,7 +310,7 @@ func TestScar_argo_3617(t *testing.T) {
 		b := w.ship("b")
 		w.inStage(b.Number, domain.Monitor)
 		c := w.ship("c")
-		w.inStage(c.Number, domain.DeployProduction)
+		w.until("c waits", func() bool { return w.stored(c.Number).State == domain.WaitingState })
 		if s := w.production(); s.Commit != "next b" || s.Open != 1 || s.Running != "a0 a1 b0 b1" {
 			t.Errorf("while c waits: %+v", s)
 		}

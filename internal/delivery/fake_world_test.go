@@ -266,6 +266,7 @@ func (w *world) inStage(number int, stage domain.Stage) {
 		}
 		return false
 	})
+	time.Sleep(time.Millisecond) // what happens at this instant has happened
 }
 
 func (w *world) describe() string {
