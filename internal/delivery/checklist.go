@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/belay-cd/belay/internal/domain"
+	"github.com/belay-cd/belay/internal/journal"
 )
 
 // item is one line of the checklist before production. Find computes it from what is known of the delivery; nobody ticks it.
@@ -170,16 +171,35 @@ func (r *run) secretsManaged(ctx context.Context, _ domain.Delivery) (bool, stri
 		return true, "the file names none", nil
 	}
 	detail := plural(len(rel.Secrets), "secret") + ", each with its version"
-	if f, ok := r.s.ports.Secrets.(SecretFindings); ok {
-		findings, err := f.Findings(ctx, r.d.App, r.file)
-		if err != nil {
-			return false, "", err
-		}
-		if len(findings) > 0 {
-			return false, strings.Join(findings, "; "), nil
-		}
+	findings, err := journal.Do(ctx, r.journal(), "secret findings", r.secretFindings) // providers are asked once
+	if err != nil {
+		return false, "", err
+	}
+	if len(findings) > 0 {
+		return false, strings.Join(findings, "; "), nil
 	}
 	return true, detail, nil
+}
+
+// secretFindings is what a person should change about the secrets that this delivery uses.
+func (r *run) secretFindings(ctx context.Context) ([]string, error) {
+	if r.s.ports.Safe == nil {
+		return nil, nil
+	}
+	stable := map[domain.Environment]*domain.Release{}
+	for _, env := range domain.Environments {
+		rel, err := r.s.stableOf(ctx, r.d.App, env)
+		if err != nil {
+			return nil, err
+		}
+		stable[env] = rel
+	}
+	_, found, err := r.s.ports.Safe.Inspect(ctx, r.d.App, r.file, stable)
+	var texts []string
+	for _, f := range found {
+		texts = append(texts, f.Message)
+	}
+	return texts, err
 }
 
 func (r *run) onCallNotified(ctx context.Context, _ domain.Delivery) (bool, string, error) {

@@ -123,11 +123,6 @@ type Secrets interface {
 	Resolve(ctx context.Context, app string, f *config.File, env domain.Environment) (map[string]domain.Secret, map[string]int, error)
 }
 
-// SecretFindings is what some Secrets can say beside the values: the same value in both environments, one that is old.
-type SecretFindings interface {
-	Findings(ctx context.Context, app string, f *config.File) ([]string, error)
-}
-
 // CheckJob says what is verified.
 type CheckJob struct {
 	File    *config.File
