@@ -106,8 +106,8 @@ func escapedForms(plain string) []string {
 	query, path, user := url.QueryEscape(plain), url.PathEscape(plain), url.User(plain).String()
 	component := strings.NewReplacer("+", "%20", "%21", "!", "%27", "'", "%28", "(", "%29", ")", "%2A", "*").Replace(query)
 	all := allPercent(plain)
-	list := []string{query, path, user, component, all}
-	for _, s := range list[:5] {
+	list := []string{query, path, user, component, all, strings.ReplaceAll(all, "%2F", "/")} // the last is Python's quote()
+	for _, s := range list[:6] {
 		list = append(list, lowerPercent(s))
 	}
 	marshalled, err := json.Marshal(plain)
@@ -122,6 +122,9 @@ func escapedForms(plain string) []string {
 		ascii, // Go's %q and Python's \u form
 		strings.Trim(strconv.Quote(plain), `"`),
 		html.EscapeString(plain),
+		strings.NewReplacer("&#34;", "&quot;", "&#39;", "&#x27;").Replace(html.EscapeString(plain)), // Python's
+		strings.ReplaceAll(html.EscapeString(plain), "&#34;", "&quot;"),
+		shortUnicode.ReplaceAllString(strings.ReplaceAll(ascii, `\"`, `"`), `\x$1`), // Python's ascii()
 		strings.ReplaceAll(plain, `'`, `'\''`),
 		strings.ReplaceAll(plain, `'`, `'"'"'`),
 		backslashed(plain, "\"\\$`"),
@@ -131,6 +134,9 @@ func escapedForms(plain string) []string {
 		strings.NewReplacer(`\`, `\\`, `'`, `\'`, "\n", `\n`, "\t", `\t`, "\r", `\r`).Replace(plain),
 	)
 }
+
+// shortUnicode is how Go writes what Python writes as \xNN.
+var shortUnicode = regexp.MustCompile(`\\u00([0-9a-f]{2})`)
 
 // backslashed is how a shell's %q, or a person, quotes the characters of special.
 func backslashed(s, special string) string {
