@@ -252,7 +252,7 @@ func TestNotesSayWhatIsNotInForce(t *testing.T) {
 		}
 		got = append(got, strings.SplitN(n.Message, ": ", 2)[0])
 	}
-	want := []string{"migrations", "gates.approvals"}
+	want := []string{"migrations"}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}

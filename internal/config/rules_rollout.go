@@ -108,8 +108,11 @@ func (f *File) rulesGates() {
 	case len(a.From) > 1 && int(a.Need) > len(a.From):
 		f.fail("approvals", path+".need", fmt.Sprintf("%d, or %s person", len(a.From), ordinal(int(a.Need))), "%d of %d people can never be reached", a.Need, len(a.From))
 	}
-	if !f.Has(path + ".from") {
+	switch {
+	case !f.Has(path + ".from"):
 		f.failKey("missing", path, "from: [ana, ben]", "from whom?")
+	case len(a.From) == 0 && !f.bad[path+".from"]:
+		f.fail("missing", path+".from", "[ana, ben], or one group: [\"@deployers\"]", "nobody is asked")
 	}
 	seen := map[Text]bool{}
 	for i, who := range a.From {

@@ -246,6 +246,14 @@ func looserSteps(own, last []Step, soak time.Duration) bool {
 	return false
 }
 
+// LooserGates says what of the last file's window and approvals a delivery would get around that is held to own.
+func LooserGates(own, last *File) []string {
+	e := *own
+	s := stricter{own: own, last: last, e: &e}
+	s.gates()
+	return s.loosened
+}
+
 func (s *stricter) gates() {
 	own, last := s.own.Gates, s.last.Gates
 	if !last.Window.Zero() && !own.Window.Within(last.Window) {
@@ -266,6 +274,10 @@ func (s *stricter) gates() {
 		return
 	}
 	a := *own.Approvals
+	if len(a.From) == 0 && len(last.Approvals.From) > 0 {
+		s.say("gates.approvals.from: nobody is named, was %s", last.Approvals.From)
+		a.From = last.Approvals.From
+	}
 	if a.Need < last.Approvals.Need {
 		s.say("gates.approvals.need: %d, was %d", a.Need, last.Approvals.Need)
 		a.Need = last.Approvals.Need

@@ -108,6 +108,9 @@ func (s *stricter) check(name string, own, last *CheckSpec) {
 		s.say("%s: it may take longer than %s", path, last.Within)
 		c.Within = last.Within
 	}
+	if own.Send != last.Send || own.Role != last.Role || !maps.Equal(own.Headers, last.Headers) {
+		s.tell("%s: it asks otherwise: another role, body or headers", path)
+	}
 	s.expects(path, own, last, &c)
 	s.e.Verify.Checks[name] = &c
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -165,5 +166,20 @@ func TestACommitDoesNotChooseAnEasierStrategyForItself(t *testing.T) {
 		if last.Rollout.MinSoak > own.Rollout.MinSoak && e.Rollout.MinSoak != last.Rollout.MinSoak {
 			t.Errorf("%s: watched for %s only", c.name, e.Rollout.MinSoak)
 		}
+	}
+}
+
+// Nobody in from is nobody who can agree, and no way around those who were asked.
+func TestApprovalsFromNobody(t *testing.T) {
+	const asks = small + "gates: { approvals: { need: 1, from: [%s] } }\n"
+	last := right(t, fmt.Sprintf(asks, "ana"))
+	if _, findings := Parse("belay.yaml", []byte(fmt.Sprintf(asks, "")), Options{}); !Failed(findings, false) {
+		t.Errorf("it is right: %+v", findings)
+	}
+	own := *last
+	own.Gates.Approvals = &Approvals{Need: 1, Expire: last.Gates.Approvals.Expire}
+	e, loosened := Stricter(&own, last)
+	if len(e.Gates.Approvals.From) != 1 || len(loosened) != 1 {
+		t.Errorf("%+v, loosened %q", e.Gates.Approvals, loosened)
 	}
 }

@@ -143,12 +143,34 @@ func (s *Service) admitGates(ctx context.Context, own *config.File, commit Commi
 	return s.admitPolicy(ctx, file, commit)
 }
 
-// policyGate shows what the server's policy changed. It never waits: what it refuses is refused where it is found.
-func (r *run) policyGate(context.Context) (domain.Gate, error) {
+// policyGate shows what the server's policy changed. It never waits: what it refuses is refused where it is found, but for
+// what has become stricter since the delivery began.
+func (r *run) policyGate(ctx context.Context) (domain.Gate, error) {
+	if err := r.stillStrict(ctx); err != nil {
+		return domain.Gate{}, err
+	}
 	if len(r.settings.Raised) == 0 {
 		return passed("it changes nothing"), nil
 	}
 	return passed("%s", strings.Join(r.settings.Raised, "; ")), nil
+}
+
+// stillStrict refuses a delivery whose gates are looser than those of one that was done while it was on its way: what judges
+// it was fixed before that.
+func (r *run) stillStrict(ctx context.Context) error {
+	newest, err := r.s.lastDoneNumber(ctx, r.d.App, r.d.Number)
+	if err != nil || newest == r.judge {
+		return err
+	}
+	file, err := r.s.fileOf(ctx, r.d.App, newest)
+	if err != nil || file == nil {
+		return err
+	}
+	if looser := config.LooserGates(r.file, file); len(looser) > 0 {
+		return domain.Errorf(domain.Refused, "#%d was done meanwhile, and its gates are stricter: %s", newest, strings.Join(looser, "; ")).
+			WithHint("ship it again: it is held to them then")
+	}
+	return nil
 }
 
 // approvalsGate waits for the people who must agree. It holds nothing meanwhile.

@@ -2,7 +2,6 @@ package delivery
 
 import (
 	"context"
-
 	"slices"
 	"strings"
 	"time"
@@ -37,6 +36,13 @@ func (s *Service) Approve(ctx context.Context, a Answer) (domain.Delivery, error
 	if r == nil {
 		return d, asksNothing(d.Number)
 	}
+	select {
+	case <-r.begun:
+	case <-time.After(loadWithin):
+		return d, domain.Errorf(domain.Unavailable, "#%d is being read after a restart", d.Number).WithHint("approve it again in a moment")
+	case <-ctx.Done():
+		return d, context.Cause(ctx)
+	}
 	d = r.snapshot()
 	if err := s.notRejected(ctx, d); err != nil {
 		return d, err
@@ -45,13 +51,16 @@ func (s *Service) Approve(ctx context.Context, a Answer) (domain.Delivery, error
 	if err != nil {
 		return d, err
 	}
-	if a.Digest != r.artifact.Digest && (a.Digest != "" || gate != gateEvidence) {
-		return d, otherDigest(d, a.Digest, r.artifact.Digest)
+	if d.Digest == "" {
+		return d, asksNothing(d.Number)
+	}
+	if a.Digest != d.Digest && (a.Digest != "" || gate != gateEvidence) {
+		return d, otherDigest(d, a.Digest, d.Digest)
 	}
 	if again, err := r.mayAnswer(ctx, gate, a.By); err != nil || again {
 		return d, err
 	}
-	f := domain.Fact{App: a.App, Delivery: d.Number, Environment: domain.Production, Kind: approveFact, Gate: gate, Digest: r.artifact.Digest,
+	f := domain.Fact{App: a.App, Delivery: d.Number, Environment: domain.Production, Kind: approveFact, Gate: gate, Digest: d.Digest,
 		By: a.By, Reason: a.Reason, At: *now()}
 	if err := s.ports.Store.PutFact(ctx, f); err != nil {
 		return d, err
@@ -118,7 +127,7 @@ func (r *run) questioned(name string) (string, error) {
 			WithHint("belay approve %d --window", r.d.Number)
 	case name == "":
 		return open[0], nil
-	case slices.Contains(open, name), name == gateWindow && r.d.Urgent != "" && r.artifact.Digest != "": // it may wait at a weight, too
+	case slices.Contains(open, name), name == gateWindow && r.d.Urgent != "" && r.snapshot().Digest != "": // it may wait at a weight, too
 		return name, nil
 	default:
 		return "", domain.Errorf(domain.Refused, "#%d does not ask for a yes to %s now", r.d.Number, name).

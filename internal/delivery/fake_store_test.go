@@ -369,6 +369,11 @@ func (s storeOf) ClearHold(ctx context.Context, app string) error {
 func (s storeOf) Freezes(ctx context.Context) ([]domain.Freeze, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.fail != nil {
+		if err := s.fail("freezes"); err != nil {
+			return nil, err
+		}
+	}
 	var list []domain.Freeze
 	for _, f := range s.freezes {
 		list = append(list, deep(f))

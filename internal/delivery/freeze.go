@@ -173,6 +173,10 @@ func (s *Service) Thaw(ctx context.Context, app, by, reason string, operator boo
 		return domain.Errorf(domain.NotFound, "nothing to thaw: there is no freeze of %s%s", reach(app), orHold(app)).
 			WithHint("belay status shows what stops an app")
 	}
+	if hold != nil && !operator {
+		return domain.Errorf(domain.Refused, "not thawed: %s is held after a rollback: %s", app, hold.Reason).
+			WithHint("a person lifts it on the server itself, through its socket; or %s", hold.WayOut)
+	}
 	if f != nil {
 		if f.By != by && !operator {
 			return domain.Errorf(domain.Refused, "not thawed: %s froze %s: %s", f.By, reach(app), f.Reason).

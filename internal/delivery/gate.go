@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"reflect"
 	"slices"
 	"strings"
@@ -264,7 +265,7 @@ func (r *run) stagingGate(ctx context.Context) (domain.Gate, error) {
 	}
 	d := r.snapshot()
 	verified := d.Stages[3].Ended
-	if verified == nil || time.Since(*verified) > evidenceFor {
+	if verified == nil || ageOf(*verified) > evidenceFor {
 		return domain.Gate{}, domain.Errorf(domain.Refused, "staging was not verified within the last %s", evidenceFor).WithHint("ship it again")
 	}
 	rel, err := r.s.ports.Store.Release(ctx, slot.Stable)
@@ -291,6 +292,16 @@ func (r *run) stagingGate(ctx context.Context) (domain.Gate, error) {
 			WithHint("belay logs --role … shows why; then ship again")
 	}
 	return waiting("belay", r.missed.Add(unhealthyFor), "staging is healthy with %d of %d instances", healthy, wanted), nil
+}
+
+// ageOf is how long ago something was seen, by the clock that has gone on more: the monotonic one stands still while the
+// machine sleeps, and the wall clock may be set back.
+func ageOf(at time.Time) time.Duration {
+	monotonic, wall := time.Since(at), time.Now().Round(0).Sub(at.Round(0))
+	if wall < -clockSlack {
+		return math.MaxInt64
+	}
+	return max(monotonic, wall)
 }
 
 // health counts the healthy instances of a release.

@@ -100,7 +100,7 @@ func (r *run) judgedBy(ctx context.Context, own *config.File) error {
 	if r.d.Urgent != "" {
 		set = set.urgent(to.Floors.Bake)
 	}
-	r.file, r.last = file, last
+	r.file, r.last, r.judge = file, last, to.Last
 	r.settings, err = journal.Do(ctx, r.journal(), "settings", func(context.Context) (settings, error) { return set, nil })
 	return err
 }

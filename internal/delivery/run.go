@@ -26,11 +26,17 @@ type run struct {
 	file     *config.File
 	last     *config.File // of the delivery that it is judged by; nil: none was done before
 	settings settings
-	bare     bool                 // a way back after done: it belongs to no delivery of its own
-	keeping  sync.WaitGroup       // of decisions that are being stored
-	missed   time.Time            // since when staging misses an instance, as its gate saw it
-	blind    map[string]time.Time // since when a gate cannot be looked at
-	asked    map[string]patience  // by gate: how long people have been asked
+	bare     bool           // a way back after done: it belongs to no delivery of its own
+	keeping  sync.WaitGroup // of decisions that are being stored
+	// An artifact that could not be made local for a rollback, and when that was tried.
+	judge     int // number of the delivery whose file it is held to
+	preparing sync.Mutex
+	missing   string
+	missingAt time.Time
+	begun     chan struct{}        // closed when what judges the delivery is known
+	missed    time.Time            // since when staging misses an instance, as its gate saw it
+	blind     map[string]time.Time // since when a gate cannot be looked at
+	asked     map[string]patience  // by gate: how long people have been asked
 
 	mu       sync.Mutex
 	asks     bool // somebody's word is waited for
@@ -70,6 +76,7 @@ func (r *run) recall(ctx context.Context, name string, v any) (bool, error) {
 // begin reads what is stored of the delivery: its rollouts before all else, so that none is left alone. A store that does
 // not answer is asked again.
 func (r *run) begin() error {
+	defer close(r.begun)
 	for {
 		err := r.reload(r.s.life)
 		if err == nil {

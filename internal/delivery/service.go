@@ -221,7 +221,7 @@ func (s *Service) newRun(d domain.Delivery) *run {
 		s: s, d: record{d}, blind: map[string]time.Time{}, rollouts: map[domain.Environment]*rollout.Rollout{}, leases: map[domain.Environment]func(){},
 		back:    make(chan struct{}),
 		lowered: map[domain.Environment]chan struct{}{domain.Staging: make(chan struct{}), domain.Production: make(chan struct{})},
-		life:    s.life, halt: func(error) {}, stop: func(error) {}, over: make(chan struct{}), loaded: make(chan struct{}),
+		life:    s.life, halt: func(error) {}, stop: func(error) {}, over: make(chan struct{}), loaded: make(chan struct{}), begun: make(chan struct{}),
 	}
 }
 

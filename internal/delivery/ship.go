@@ -49,11 +49,13 @@ func (s *Service) Ship(ctx context.Context, in Submission) (domain.Delivery, err
 	if err != nil || !created {
 		return d, err
 	}
+	// From here on it exists: whoever asked for it may hang up.
+	ctx = context.WithoutCancel(ctx)
 	if s.options.URL != "" {
 		d.URL = s.options.URL + "/" + d.App + "/" + itoa(d.Number)
-	}
-	if err := s.ports.Store.SaveDelivery(ctx, d); err != nil {
-		return d, err
+		if err := s.ports.Store.SaveDelivery(ctx, d); err != nil { // it is saved again with its first stage
+			s.options.Log.Error("save the delivery", "delivery", d.Number, "error", err)
+		}
 	}
 	s.emit(ctx, domain.Event{Type: "delivery.started", App: d.App, Delivery: d.Number, By: in.By,
 		Data: submissionData(d)})

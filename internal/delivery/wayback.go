@@ -3,6 +3,7 @@ package delivery
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/belay-cd/belay/internal/domain"
 )
@@ -55,11 +56,11 @@ func (r *run) wayBackGate(ctx context.Context) (domain.Gate, error) {
 
 // noWayBack says why stable could not serve again after this delivery, "" when it could.
 func (r *run) noWayBack(ctx context.Context, stable domain.Release) (string, error) {
-	if err := r.s.ports.Runner.Prepare(ctx, stable.Digest); err != nil { // what is unpacked already costs nothing
+	if !r.isLocal(ctx, stable.Digest) {
 		if ctx.Err() != nil {
 			return "", context.Cause(ctx)
 		}
-		return fmt.Sprintf("%s could not start again: %v", stable.Short(), err), nil
+		return stable.Short() + " could not start again: its artifact is not whole on this machine", nil
 	}
 	slot, err := r.s.ports.Store.Slot(ctx, r.d.App, domain.Staging)
 	if err != nil || slot.Stable == "" {
@@ -73,6 +74,25 @@ func (r *run) noWayBack(ctx context.Context, stable domain.Release) (string, err
 		return fmt.Sprintf("%s was proven on schema %d and this brings schema %d", stable.Short(), stable.Schema, next.Schema), nil
 	}
 	return "", nil
+}
+
+// localEvery is how often it is tried to make an artifact local that is not: that unpacks all of it.
+const localEvery = time.Minute
+
+// isLocal reports whether an artifact can be started without asking anybody. What is unpacked already costs nothing.
+func (r *run) isLocal(ctx context.Context, digest string) bool {
+	r.preparing.Lock()
+	defer r.preparing.Unlock()
+	if digest == r.missing && time.Since(r.missingAt) < localEvery {
+		return false
+	}
+	if err := r.s.ports.Runner.Prepare(ctx, digest); err != nil {
+		r.s.options.Log.Error("prepare what serves for a rollback", "delivery", r.d.Number, "digest", digest, "error", err)
+		r.missing, r.missingAt = digest, time.Now()
+		return false
+	}
+	r.missing = ""
+	return true
 }
 
 // firstStep returns why the first step in production has to ask, "" when it has not: this delivery has no way back, and nobody

@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -215,7 +216,7 @@ func (s *Service) Raise(ctx context.Context, roll *rollout.Rollout, weight int) 
 	r := s.owner(roll)
 	look := time.NewTicker(gateEvery)
 	defer look.Stop()
-	shown := ""
+	shown, blind := "", time.Time{}
 	defer func() {
 		if shown != "" && s.life.Err() == nil { // after a restart it still waits
 			r.showGate(ctx, gateWindow)
@@ -224,6 +225,17 @@ func (s *Service) Raise(ctx context.Context, roll *rollout.Rollout, weight int) 
 	}()
 	for {
 		why, err := r.stopped(ctx, roll, weight)
+		var known *domain.Error
+		if err != nil && !errors.As(err, &known) && ctx.Err() == nil { // a store that does not answer takes nothing back
+			if blind.IsZero() {
+				blind = time.Now()
+			}
+			if time.Since(blind) < blindFor {
+				why, err = &domain.Wait{Reason: "the gates cannot be looked at: " + err.Error(), Owner: "belay", Deadline: blind.Add(blindFor)}, nil
+			}
+		} else {
+			blind = time.Time{}
+		}
 		if err != nil || why == nil {
 			return err
 		}

@@ -8,6 +8,7 @@ package notify
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -153,10 +154,9 @@ func (n *Notifier) complain(ctx context.Context, what string, err error) {
 
 // turn computes what is new, begins to send what is due, and returns when to look again at the latest.
 func (n *Notifier) turn(ctx context.Context, workers *sync.WaitGroup) (time.Time, error) {
-	if err := n.compute(ctx); err != nil {
-		return time.Time{}, err
-	}
-	return n.dispatch(ctx, workers)
+	failed := n.compute(ctx)
+	next, err := n.dispatch(ctx, workers) // what is there already waits for nobody
+	return next, errors.Join(failed, err)
 }
 
 // pendingLimit bounds how many messages are looked at at a time.

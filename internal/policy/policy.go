@@ -104,11 +104,16 @@ func (p *Policy) Refresh() (changed bool, err error) {
 func (p *Policy) Watch(ctx context.Context, every time.Duration, tell func(text string, err error)) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
+	last, _ := stat(p.path)
 	for {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return
+		}
+		if now, err := stat(p.path); err == nil && now != last { // somebody writes it: it counts when it lies still
+			last = now
+			continue
 		}
 		if changed, err := p.Refresh(); changed || err != nil {
 			tell(p.Text(), err)
@@ -138,7 +143,7 @@ func stampOf(info fs.FileInfo) stamp {
 // read opens the file once, so that what was checked is what is read.
 func (p *Policy) read() (set, stamp, error) {
 	f, err := os.Open(p.path)
-	if errors.Is(err, fs.ErrNotExist) && p.optional {
+	if errors.Is(err, fs.ErrNotExist) && p.optional && !p.there() {
 		return set{}, stamp{}, nil
 	}
 	if err != nil {
@@ -161,6 +166,13 @@ func (p *Policy) read() (set, stamp, error) {
 	}
 	got, err := parse(p.path, text)
 	return got, stampOf(info), err
+}
+
+// there reports whether the file was seen: then its absence is a fault, and no end of its floors.
+func (p *Policy) there() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.seen.there
 }
 
 // maxBytes is the largest policy file.

@@ -144,6 +144,17 @@ func TestRefresh(t *testing.T) {
 	if f := p.Floors("shop"); f.Monitor != 40*time.Minute || f.Need != 0 {
 		t.Errorf("%+v", f)
 	}
+	if err := os.Rename(path, path+"~"); err != nil { // as editors do
+		t.Fatal(err)
+	}
+	refresh(false, "cannot be read")
+	if f := p.Floors("shop"); f.Monitor != 40*time.Minute {
+		t.Errorf("without its file: %+v", f)
+	}
+	if err := os.Rename(path+"~", path); err != nil {
+		t.Fatal(err)
+	}
+	refresh(true, "")
 	if err := os.Chmod(path, 0o622); err != nil {
 		t.Fatal(err)
 	}

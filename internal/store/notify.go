@@ -46,10 +46,15 @@ func (s *Store) AddNotices(ctx context.Context, cursor int64, list ...domain.Not
 	})
 }
 
-// PendingNotices lists at most limit messages that are to be sent, in the order of their events.
+// pendingOfOne is how many messages of one channel are listed at most: one that is dead leaves room for the others.
+const pendingOfOne = 20
+
+// PendingNotices lists at most limit messages that are to be sent, the first few of each channel, in the order of their events.
 func (s *Store) PendingNotices(ctx context.Context, limit int) ([]domain.Notice, error) {
 	list, err := documents[domain.Notice](ctx, s.readers,
-		`SELECT document FROM notices WHERE state = 'pending' ORDER BY seq, id LIMIT ?`, limited(limit))
+		`SELECT document FROM (
+			SELECT document, seq, id, ROW_NUMBER() OVER (PARTITION BY app, channel ORDER BY seq, id) AS place FROM notices WHERE state = 'pending'
+		) WHERE place <= ? ORDER BY place, seq, id LIMIT ?`, pendingOfOne, limited(limit))
 	return list, reading(err, "pending messages")
 }
 

@@ -265,7 +265,9 @@ func readGoList(out io.Reader) ([]goPackageInfo, bool) {
 }
 
 // outward are calls that Go's record of what a test reads does not see, beside those of os/exec and plugin.
-var outward = regexp.MustCompile(`\bStartProcess\b|\bForkExec\b|\b(syscall|unix)\.(Exec|Open|Openat|Read|Pread|Mmap|Stat|Lstat|RawSyscall6?|Syscall6?|Connect)\b|//go:linkname|\bSysProcAttr\b`)
+var outward = regexp.MustCompile(`\bStartProcess\b|\bForkExec\b|\b(syscall|unix)\.(Exec|Open|Openat|Read|Pread|Mmap|Stat|Lstat|RawSyscall6?|Syscall6?|Connect)\b|//go:linkname|\bSysProcAttr\b|` +
+	// Where a link leads is not recorded, and another name of an import hides the calls above.
+	`\bRead[lL]ink\b|\bEvalSymlinks\b|\b\w+[ \t]+"(syscall|golang\.org/x/sys/\w+)"`)
 
 func reachesOut(p goPackageInfo) bool {
 	if p.ImportPath == "os/exec" || p.ImportPath == "plugin" {
