@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/belay-cd/belay/internal/domain"
+	"github.com/belay-cd/belay/internal/secrets"
 	"github.com/belay-cd/belay/internal/supervise"
 )
 
@@ -412,7 +413,7 @@ func (it *instance) elsewhere() string {
 // failure is an error with the end of the log, which mostly says why.
 func (it *instance) failure(format string, args ...any) error {
 	text := fmt.Sprintf(format, args...)
-	if end := masked(it.asked().Workload, lastLines(it.d.Logs(it.id), 3, 400)); end != "" {
+	if end := lastLines(it.d.Logs(it.id), it.asked().Workload, 3, 400); end != "" {
 		text += "; its log ends with: " + end
 	}
 	return domain.Errorf(domain.Failed, "%s/%d: %s", it.id.Role, it.id.Index, text).WithHint("see its log: belay logs --app %s --role %s", it.id.App, it.id.Role)
@@ -468,12 +469,14 @@ func (it *instance) unwant() error {
 	return supervise.WriteJSON(path, r)
 }
 
-// masked takes the values of secrets out of what people will read.
+// masked takes the values of secrets out of what people will read, in all the forms in which they are looked for.
 func masked(w domain.Workload, text string) string {
-	for _, name := range w.Secrets {
-		if v := w.Env[name]; v != "" {
-			text = strings.ReplaceAll(text, v, domain.Secret{}.String())
-		}
+	if text == "" || len(w.Secrets) == 0 {
+		return text
 	}
-	return text
+	values := make([]domain.Secret, 0, len(w.Secrets))
+	for _, name := range w.Secrets {
+		values = append(values, domain.NewSecret(w.Env[name]))
+	}
+	return secrets.NewMasker(values...).String(text)
 }

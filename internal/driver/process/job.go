@@ -160,7 +160,7 @@ func (d *Driver) jobEnd(inst domain.Instance, s supervise.State) domain.JobRun {
 	default:
 		end.Message = endedUnseen
 	}
-	if said := masked(inst.Workload, lastLines(d.Logs(inst.InstanceID), 2, 300)); said != "" {
+	if said := lastLines(d.Logs(inst.InstanceID), inst.Workload, 2, 300); said != "" {
 		end.Message += "; its log ends with: " + said
 	}
 	return end

@@ -312,7 +312,7 @@ func quoted(body []byte) string {
 }
 
 // lastLines returns the last n lines of a file in one line of at most size bytes.
-func lastLines(path string, n int, size int64) string {
+func lastLines(path string, w domain.Workload, n, size int) string {
 	f, err := os.Open(path)
 	if err != nil {
 		return ""
@@ -322,8 +322,18 @@ func lastLines(path string, n int, size int64) string {
 	if err != nil {
 		return ""
 	}
-	data, _ := io.ReadAll(io.NewSectionReader(f, max(0, fi.Size()-size), size))
-	lines := strings.Split(strings.TrimSpace(strings.ToValidUTF8(string(data), "")), "\n")
+	from := max(0, fi.Size()-endOfLog)
+	data, _ := io.ReadAll(io.NewSectionReader(f, from, endOfLog))
+	// Masked before it is cut: half a value is not found. What the read itself cut is left out.
+	text := masked(w, string(data))
+	if _, whole, ok := strings.Cut(text, "\n"); ok && from > 0 {
+		text = whole
+	}
+	text = strings.ToValidUTF8(text[max(0, len(text)-size):], "")
+	lines := strings.Split(strings.TrimSpace(text), "\n")
 	lines = slices.Compact(lines[max(0, len(lines)-n):]) // each start of a crash loop says the same
 	return strings.Join(lines, " | ")
 }
+
+// endOfLog is how many bytes of a log are read for its last lines.
+const endOfLog = 64 << 10
