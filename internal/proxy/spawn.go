@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -79,6 +80,7 @@ func (c Config) start() (<-chan struct{}, error) {
 		log: c.Log, trusted: strings.Join(c.Trusted, ","), silent: c.Silent,
 	}
 	cmd := exec.Command(c.Binary, append([]string{"proxy"}, o.args()...)...)
+	cmd.Env = environment(os.Environ())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if c.Log != "" {
 		out, err := os.OpenFile(c.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -107,4 +109,16 @@ func lastLine(path string) string {
 	}
 	text := strings.TrimSpace(string(data))
 	return text[strings.LastIndexByte(text, '\n')+1:]
+}
+
+// environment leaves of the daemon's variables what a proxy can need. The others may be secrets, of the daemon or of apps.
+func environment(all []string) []string {
+	return slices.DeleteFunc(all, func(v string) bool {
+		name, _, _ := strings.Cut(v, "=")
+		switch name {
+		case "PATH", "HOME", "TMPDIR", "TZ", "LANG", "GODEBUG", "GOMAXPROCS", "GOMEMLIMIT", "GOGC", "GOTRACEBACK", "GOCOVERDIR":
+			return false
+		}
+		return true
+	})
 }
