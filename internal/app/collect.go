@@ -22,6 +22,7 @@ type collector struct {
 	book  *sample.Book
 	store tickStore
 	log   *slog.Logger
+	mask  func(app, text string) string // nil masks nothing
 }
 
 // Pauses of the collector.
@@ -44,8 +45,28 @@ func (c *collector) catchUp(ctx context.Context) {
 			return // the steady pull goes on from here
 		}
 		boot = page.Boot
-		c.keep(ctx, c.book.Add(page.Ticks...))
+		c.keep(ctx, c.book.Add(c.masked(page.Ticks)...))
 	}
+}
+
+// masked takes the values of secrets out of the paths, headers and cookies by which requests are counted: a visitor's address
+// may hold one.
+func (c *collector) masked(ticks []measure.Tick) []measure.Tick {
+	if c.mask == nil {
+		return ticks
+	}
+	for _, t := range ticks {
+		for i := range t.Series {
+			s := &t.Series[i]
+			if s.Endpoint != "" {
+				s.Endpoint = c.mask(s.App, s.Endpoint)
+			}
+			if s.Segment != "" {
+				s.Segment = c.mask(s.App, s.Segment)
+			}
+		}
+	}
+	return ticks
 }
 
 // keep stores ticks. An idle second is worth no write.
@@ -71,7 +92,7 @@ func (c *collector) run(ctx context.Context) {
 			continue
 		}
 		boot = page.Boot
-		c.keep(ctx, c.book.Add(page.Ticks...))
+		c.keep(ctx, c.book.Add(c.masked(page.Ticks)...))
 	}
 }
 

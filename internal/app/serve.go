@@ -258,9 +258,6 @@ func (s *Server) openProxy(ctx context.Context) error {
 	}
 	go routesFollow(s.work, s.runner.Changes(s.work), s.router, s.log)
 	s.book = sample.NewBook()
-	pull := &collector{proxy: s.proxy, book: s.book, store: s.store, log: s.log}
-	pull.catchUp(ctx)
-	go pull.run(s.work)
 	s.samples = scrape.NewSamples(scrape.Limits{})
 	s.scraper = scrape.New(s.samples, config.MetricsEvery)
 	go s.scraper.Run(s.work)
@@ -295,6 +292,9 @@ func (s *Server) openDeliveries(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	pull := &collector{proxy: s.proxy, book: s.book, store: s.store, log: s.log, mask: resolve.masks.text}
+	pull.catchUp(ctx)
+	go pull.run(s.work)
 	s.runner.releases = func(ctx context.Context, app string, env domain.Environment) ([]domain.Release, error) {
 		return s.store.Releases(ctx, app, env, loggedReleases)
 	}
