@@ -26,8 +26,8 @@ const (
 	// come sooner, after impatient, twice impatient and so on: most programs listen within a few milliseconds.
 	eager     = 200 * time.Millisecond
 	impatient = 10 * time.Millisecond
-	// bodyShown is how much of a failing answer is shown.
-	bodyShown = 200
+	// messageShown is how many bytes are shown of what a probe says, with the beginning of a failing answer.
+	messageShown = 300
 )
 
 // probeForLife asks the instance again and again, whatever it answers, until the context ends.
@@ -111,7 +111,7 @@ func (it *instance) askOnce(ctx context.Context, ask asker, timeout time.Duratio
 	result.Took = time.Since(result.At)
 	result.OK = err == nil
 	if err != nil {
-		result.Message = masked(w, err.Error())
+		result.Message = shortened(masked(w, err.Error())) // in this order: half a value is not found
 	}
 	return state.Child, result
 }
@@ -185,7 +185,7 @@ func (it *instance) askHTTP(path string, hosts []string) asker {
 		if resp.StatusCode >= 200 && resp.StatusCode < 400 {
 			return nil
 		}
-		body, _ := io.ReadAll(io.LimitReader(resp.Body, bodyShown))
+		body, _ := io.ReadAll(io.LimitReader(resp.Body, endOfLog))
 		return fmt.Errorf("GET %s: %s%s", path, resp.Status, quoted(body))
 	}
 }
@@ -304,11 +304,17 @@ func Cause(ctx context.Context, err error) error {
 }
 
 func quoted(body []byte) string {
-	text := strings.Join(strings.Fields(string(body)), " ")
+	text := strings.TrimSpace(string(body[:min(len(body), endOfLog)]))
 	if text == "" {
 		return ""
 	}
-	return ": " + text[:min(len(text), bodyShown)]
+	return ": " + text
+}
+
+// shortened is a message in one line, without what is too much of an answer.
+func shortened(message string) string {
+	text := strings.Join(strings.Fields(message), " ")
+	return strings.ToValidUTF8(text[:min(len(text), messageShown)], "")
 }
 
 // lastLines returns the last n lines of a file in one line of at most size bytes.
