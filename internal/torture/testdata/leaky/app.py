@@ -53,16 +53,19 @@ def spill(*files):
             raw, fd = v.encode() + b"\n", f.fileno()
             for i in range(0, len(raw), 7):
                 os.write(fd, raw[i:i + 7])
-        print(" ".join(values() * 40), file=f, flush=True)  # one line that is too long for anything
+        print(" ".join(values() * 20), file=f, flush=True)  # one line that is too long for anything
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
+    asked = 0
+
     def do_GET(self):
         one = [v for v in values() if "\n" not in v and v.isascii()]
         body = "ok\n"
         if self.path.startswith("/healthz"):
-            self.send_response(200)
-            body = every()
+            Handler.asked += 1
+            self.send_response(200 if Handler.asked > 1 else 500)
+            body = every() if Handler.asked > 1 else "\n".join(values())
         elif self.path.startswith("/moved"):
             self.send_response(302)
             self.send_header("Location", "http://elsewhere.localhost/" + urllib.parse.quote(one[1], safe="") + "?token=" + one[0])
@@ -73,7 +76,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             body = json.dumps({"why": values()}) + "\n" + every()
         elif self.path.startswith("/cut"):  # wherever an answer is cut, a value stands there
             self.send_response(500)
-            body = " ".join(values() * 200)
+            body = " ".join(values() * 100)
         else:
             self.send_response(200)
         for v in one:
