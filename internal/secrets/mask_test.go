@@ -59,6 +59,9 @@ func TestMaskEncodedForms(t *testing.T) {
 		"lower pct": "p%40ss%2f%22w%27%c3%b6%3cr%3ed%24%20%26%2b1",
 		"shell":     `p@ss/"w'\''ö<r>d$ &+1`,
 		"html":      "p@ss/&#34;w&#39;ö&lt;r&gt;d$ &amp;+1",
+		"py html":   "p@ss/&quot;w&#x27;ö&lt;r&gt;d$ &amp;+1",
+		"py quote":  "p%40ss/%22w%27%C3%B6%3Cr%3Ed%24%20%26%2B1",
+		"py ascii":  `p@ss/"w'\xf6<r>d$ &+1`,
 	}
 	m := masker(awkward)
 	for name, form := range forms {
