@@ -470,7 +470,7 @@ func TestNoWayBack(t *testing.T) {
 			return nil
 		}
 		d := w.waitsFor(w.ship("b").Number, gateWayBack)
-		if !strings.Contains(d.Wait.Reason, "there is no way back: aaaaaaa could not start again: the artifact is gone") || !strings.Contains(d.Wait.Reason, "--no-way-back") {
+		if !strings.Contains(d.Wait.Reason, "there is no way back: aaaaaaa could not start again: its artifact is not whole on this machine") || !strings.Contains(d.Wait.Reason, "--no-way-back") {
 			t.Errorf("%+v", d.Wait)
 		}
 		refused(t, "without its name", w.yes(d, "ben"), "has no way back, and a yes to that names it", "belay approve 2 --no-way-back")

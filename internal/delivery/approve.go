@@ -23,47 +23,58 @@ type Answer struct {
 
 // Approve stores a person's yes to what a delivery asks now. The same yes twice is one.
 func (s *Service) Approve(ctx context.Context, a Answer) (domain.Delivery, error) {
-	s.answering.Lock()
-	defer s.answering.Unlock()
-	d, err := s.ports.Store.Delivery(ctx, a.App, a.Number)
-	if err != nil {
+	d, gate, err := s.approve(ctx, a)
+	r := s.find(d.App, d.Number)
+	if err != nil || gate == "" || r == nil {
 		return d, err
 	}
+	r.showGate(ctx, gate)
+	return r.snapshot(), nil
+}
+
+// approve stores the yes, and returns the gate that it is about; "" when it was known already.
+func (s *Service) approve(ctx context.Context, a Answer) (d domain.Delivery, gate string, err error) {
+	s.answering.Lock()
+	defer s.answering.Unlock()
+	d, err = s.ports.Store.Delivery(ctx, a.App, a.Number)
+	if err != nil {
+		return d, "", err
+	}
 	if d.State.Final() {
-		return d, hasEnded(d)
+		return d, "", hasEnded(d)
 	}
 	r := s.find(a.App, d.Number)
 	if r == nil {
-		return d, asksNothing(d.Number)
+		return d, "", asksNothing(d.Number)
 	}
 	select {
 	case <-r.begun:
 	case <-time.After(loadWithin):
-		return d, domain.Errorf(domain.Unavailable, "#%d is being read after a restart", d.Number).WithHint("approve it again in a moment")
+		return d, "", domain.Errorf(domain.Unavailable, "#%d is being read after a restart", d.Number).WithHint("approve it again in a moment")
 	case <-ctx.Done():
-		return d, context.Cause(ctx)
+		return d, "", context.Cause(ctx)
 	}
 	d = r.snapshot()
 	if err := s.notRejected(ctx, d); err != nil {
-		return d, err
+		return d, "", err
 	}
-	gate, err := r.questioned(a.Gate)
+	gate, err = r.questioned(a.Gate)
 	if err != nil {
-		return d, err
+		return d, "", err
 	}
 	if d.Digest == "" {
-		return d, asksNothing(d.Number)
+		return d, "", asksNothing(d.Number)
 	}
 	if a.Digest != d.Digest && (a.Digest != "" || gate != gateEvidence) {
-		return d, otherDigest(d, a.Digest, d.Digest)
+		return d, "", otherDigest(d, a.Digest, d.Digest)
 	}
 	if again, err := r.mayAnswer(ctx, gate, a.By); err != nil || again {
-		return d, err
+		return d, "", err
 	}
 	f := domain.Fact{App: a.App, Delivery: d.Number, Environment: domain.Production, Kind: approveFact, Gate: gate, Digest: d.Digest,
 		By: a.By, Reason: a.Reason, At: *now()}
 	if err := s.ports.Store.PutFact(ctx, f); err != nil {
-		return d, err
+		return d, "", err
 	}
 	kind := "gate.approved"
 	if gate == gateEvidence {
@@ -71,8 +82,7 @@ func (s *Service) Approve(ctx context.Context, a Answer) (domain.Delivery, error
 	}
 	r.event(ctx, domain.Event{Type: kind, Environment: domain.Production, By: a.By,
 		Data: map[string]any{"gate": gate, "digest": f.Digest, "detail": "approved by " + a.By + because(a.Reason)}})
-	r.showGate(ctx, gate)
-	return r.snapshot(), nil
+	return d, gate, nil
 }
 
 // hasEnded refuses what comes after the end of a delivery, with the end.
@@ -211,6 +221,8 @@ func shortest(demands []demand) (limit time.Duration) {
 
 // showGate shows a gate as it is after an answer, without waiting for the next look.
 func (r *run) showGate(ctx context.Context, name string) {
+	r.looking.Lock()
+	defer r.looking.Unlock()
 	for _, g := range gates {
 		if g.name != name {
 			continue

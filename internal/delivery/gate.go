@@ -103,6 +103,8 @@ func (r *run) waitAtGates(ctx context.Context) error {
 
 // sweep asks every gate once, shows them all, and returns the first that is shut.
 func (r *run) sweep(ctx context.Context) (shut *domain.Gate, err error) {
+	r.looking.Lock()
+	defer r.looking.Unlock()
 	before := r.snapshot().Gates
 	var list []domain.Gate
 	for _, g := range gates {

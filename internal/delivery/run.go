@@ -31,6 +31,7 @@ type run struct {
 	// An artifact that could not be made local for a rollback, and when that was tried.
 	judge     int // number of the delivery whose file it is held to
 	preparing sync.Mutex
+	looking   sync.Mutex // one looks at the gates at a time: each change is told once
 	missing   string
 	missingAt time.Time
 	begun     chan struct{}        // closed when what judges the delivery is known
