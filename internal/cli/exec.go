@@ -34,11 +34,7 @@ func runExec(ctx context.Context, s *session, env domain.Environment, argv []str
 	if err := validEnvironment(env); err != nil {
 		return err
 	}
-	app, err := s.appName()
-	if err != nil {
-		return err
-	}
-	c, err := s.connect()
+	app, c, err := s.connectApp()
 	if err != nil {
 		return err
 	}

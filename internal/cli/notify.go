@@ -46,11 +46,7 @@ Exit codes
 }
 
 func (s *session) testChannel(ctx context.Context, channel string) error {
-	app, err := s.appName()
-	if err != nil {
-		return err
-	}
-	c, err := s.connect()
+	app, c, err := s.connectApp()
 	if err != nil {
 		return err
 	}
@@ -74,11 +70,7 @@ func (s *session) testChannel(ctx context.Context, channel string) error {
 }
 
 func (s *session) listChannels(ctx context.Context) error {
-	app, err := s.appName()
-	if err != nil {
-		return err
-	}
-	c, err := s.connect()
+	app, c, err := s.connectApp()
 	if err != nil {
 		return err
 	}

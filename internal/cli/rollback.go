@@ -40,11 +40,7 @@ func (o rollbackOptions) run(ctx context.Context, s *session) error {
 	if err := validEnvironment(o.env); err != nil {
 		return err
 	}
-	app, err := s.appName()
-	if err != nil {
-		return err
-	}
-	c, err := s.connect()
+	app, c, err := s.connectApp()
 	if err != nil {
 		return err
 	}

@@ -49,11 +49,7 @@ func (o secretOptions) revoked(ctx context.Context, s *session, c *client.Client
 }
 
 func (s *session) secrets(ctx context.Context, findingsOnly bool) error {
-	app, err := s.appName()
-	if err != nil {
-		return err
-	}
-	c, err := s.connect()
+	app, c, err := s.connectApp()
 	if err != nil {
 		return err
 	}

@@ -112,6 +112,16 @@ func (s *session) connect() (*client.Client, error) {
 	return client.New(address, s.stdio.Env("BELAY_TOKEN"))
 }
 
+// connectApp names the app that is meant, and reaches its server.
+func (s *session) connectApp() (string, *client.Client, error) {
+	app, err := s.appName()
+	if err != nil {
+		return "", nil, err
+	}
+	c, err := s.connect()
+	return app, c, err
+}
+
 // socket finds the socket of this machine's server; where there is none it names the place where it would be.
 func (s *session) socket() string {
 	places := []string{filepath.Join(s.dataFolder(), "run", "belay.sock"), "/run/belay/belay.sock", "/var/lib/belay/run/belay.sock"}
