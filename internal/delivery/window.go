@@ -2,7 +2,6 @@ package delivery
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -216,33 +215,23 @@ func (s *Service) Raise(ctx context.Context, roll *rollout.Rollout, weight int) 
 	r := s.owner(roll)
 	look := time.NewTicker(gateEvery)
 	defer look.Stop()
-	shown, blind := "", time.Time{}
+	shown := ""
 	defer func() {
 		if shown != "" && s.life.Err() == nil { // after a restart it still waits
 			r.showGate(ctx, gateWindow)
 			r.goOn(ctx)
 		}
 	}()
+	shift := gate{"shift", func(r *run, ctx context.Context) (domain.Gate, error) { return r.stopped(ctx, roll, weight) }}
 	for {
-		why, err := r.stopped(ctx, roll, weight)
-		var known *domain.Error
-		if err != nil && !errors.As(err, &known) && ctx.Err() == nil { // a store that does not answer takes nothing back
-			if blind.IsZero() {
-				blind = time.Now()
-			}
-			if time.Since(blind) < blindFor {
-				why, err = &domain.Wait{Reason: "the gates cannot be looked at: " + err.Error(), Owner: "belay", Deadline: blind.Add(blindFor)}, nil
-			}
-		} else {
-			blind = time.Time{}
-		}
-		if err != nil || why == nil {
+		now, err := r.look(ctx, shift) // a store that does not answer takes nothing back
+		if err != nil || now.State == gatePassed {
 			return err
 		}
-		if text := why.Reason + why.Owner; text != shown {
+		if text := now.Detail + now.Owner; text != shown {
 			shown = text
 			r.showGate(ctx, gateWindow)
-			r.wait(ctx, fmt.Sprintf("the shift to %s waits, %s", rollout.Percent(weight), why.Reason), why.Owner, why.Deadline)
+			r.wait(ctx, fmt.Sprintf("the shift to %s waits, %s", rollout.Percent(weight), now.Detail), now.Owner, *now.Expires)
 		}
 		select {
 		case <-look.C:
@@ -252,11 +241,11 @@ func (s *Service) Raise(ctx context.Context, roll *rollout.Rollout, weight int) 
 	}
 }
 
-// stopped says why next may not get more traffic now; nil when it may.
-func (r *run) stopped(ctx context.Context, roll *rollout.Rollout, weight int) (*domain.Wait, error) {
+// stopped says whether next may get more traffic now, or why not.
+func (r *run) stopped(ctx context.Context, roll *rollout.Rollout, weight int) (domain.Gate, error) {
 	f, err := r.s.frozen(ctx, r.d.App)
 	if err != nil {
-		return nil, err
+		return domain.Gate{}, err
 	}
 	if f != nil {
 		deadline := latest(f.Since, roll.Record.Started).Add(queueWait)
@@ -264,22 +253,22 @@ func (r *run) stopped(ctx context.Context, roll *rollout.Rollout, weight int) (*
 			deadline = *f.Until
 		}
 		if time.Now().After(deadline) {
-			return nil, domain.Errorf(domain.Expired, "frozen by %s for more than %s: %s", f.By, queueWait, f.Reason)
+			return domain.Gate{}, domain.Errorf(domain.Expired, "frozen by %s for more than %s: %s", f.By, queueWait, f.Reason)
 		}
-		return &domain.Wait{Reason: "frozen: " + f.Reason, Owner: f.By, Deadline: deadline}, nil
+		return waiting(f.By, deadline, "frozen: %s", f.Reason), nil
 	}
 	w, now := r.file.Gates.Window, time.Now()
 	if w.Open(now) || endsMonitor(roll.Plan, weight) {
-		return nil, nil
+		return passed("open"), nil
 	}
 	if by, err := r.waived(ctx); err != nil || by != "" {
-		return nil, err
+		return passed("waived by %s", by), err
 	}
 	at, ok := w.NextOpening(now)
 	if !ok {
-		return nil, neverFits(w, now, 0)
+		return domain.Gate{}, neverFits(w, now, 0)
 	}
-	return &domain.Wait{Reason: fmt.Sprintf("outside of the window %s: it opens %s", w, w.In(at)), Owner: windowOwner(r.d.Urgent != ""), Deadline: at}, nil
+	return waiting(windowOwner(r.d.Urgent != ""), at, "outside of the window %s: it opens %s", w, w.In(at)), nil
 }
 
 func latest(a, b time.Time) time.Time {
