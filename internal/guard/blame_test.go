@@ -10,7 +10,7 @@ import (
 )
 
 // judge is the verdict at the end of n seconds of f.
-func judge(n int, f func(i int) (stable, next Side), change ...func(*History)) Verdict {
+func verdictOn(n int, f func(i int) (stable, next Side), change ...func(*History)) Verdict {
 	h := traffic(n, f)
 	for _, c := range change {
 		c(&h)
@@ -36,23 +36,23 @@ func TestBlameByErrorsIsHonest(t *testing.T) {
 		kind Kind
 		says string
 	}{
-		"three of three, stable none of three: it may be chance": {judge(180, func(i int) (Side, Side) {
+		"three of three, stable none of three: it may be chance": {verdictOn(180, func(i int) (Side, Side) {
 			return every(60, i, side(1, 0, ms)), every(60, i, side(1, 1, ms))
 		}), Hold, "3 of 3 requests to next failed in the last 3m (limit 5 %); stable had 0 of 3: too few to tell them apart"},
-		"twelve of twelve, stable none of twelve": {judge(180, func(i int) (Side, Side) {
+		"twelve of twelve, stable none of twelve": {verdictOn(180, func(i int) (Side, Side) {
 			return every(15, i, side(1, 0, ms)), every(15, i, side(1, 1, ms))
 		}), RollBack, "12 of 12 requests to next failed in the last 3m (limit 5 %); stable had 0 of 12"},
-		"much, beside three requests that stable answered": {judge(180, func(i int) (Side, Side) {
+		"much, beside three requests that stable answered": {verdictOn(180, func(i int) (Side, Side) {
 			return every(60, i, side(1, 0, ms)), side(5, 1, ms)
 		}), RollBack, "180 of 900 requests to next failed in the last 3m (limit 5 %); stable had 0 of 3, too few to compare with"},
-		"a little above the limit, beside few requests to stable": {judge(180, func(i int) (Side, Side) {
+		"a little above the limit, beside few requests to stable": {verdictOn(180, func(i int) (Side, Side) {
 			failed := int64(0)
 			if i%17 == 0 {
 				failed = 5
 			}
 			return every(6, i, side(1, 0, ms)), side(5, failed, ms)
 		}), Hold, "too few to tell them apart"},
-		"without a control it acts alone": {judge(180, constant(Side{}, side(10, 1, ms))), RollBack, "stable had no traffic to compare with"},
+		"without a control it acts alone": {verdictOn(180, constant(Side{}, side(10, 1, ms))), RollBack, "stable had no traffic to compare with"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if c.v.Kind != c.kind || !strings.Contains(c.v.Sentence, c.says) {
@@ -104,7 +104,7 @@ func TestAPartAgainstWhatWasBefore(t *testing.T) {
 		"a segment has that name":  {[]Part{{Name: "GET /search", Segment: true, Requests: 812}}, Calm},
 		"it was asked a few times": {[]Part{{Name: "GET /search", Requests: 5}}, Calm},
 	} {
-		v := judge(180, alone, func(h *History) { h.BaselineParts = c.before })
+		v := verdictOn(180, alone, func(h *History) { h.BaselineParts = c.before })
 		if v.Kind != c.kind {
 			t.Errorf("%s: %+v", name, v)
 		}
@@ -116,11 +116,11 @@ func TestAPartIsNotBlamedAlone(t *testing.T) {
 	search := func(n, errors int64) Side {
 		return Side{Requests: 50, Errors: errors, Parts: []Part{{Name: "GET /", Requests: 50 - n}, {Name: "GET /search", Requests: n, Errors: errors}}}
 	}
-	v := judge(180, func(i int) (Side, Side) { return every(60, i, search(1, 0)), search(5, 1) })
+	v := verdictOn(180, func(i int) (Side, Side) { return every(60, i, search(1, 0)), search(5, 1) })
 	if v.Kind != Calm {
 		t.Errorf("180 of 900, beside none of 3: %+v", v)
 	}
-	v = judge(180, func(i int) (Side, Side) { return search(5, 0), search(5, 1) })
+	v = verdictOn(180, func(i int) (Side, Side) { return search(5, 0), search(5, 1) })
 	if v.Kind != RollBack || !strings.HasPrefix(v.Sentence, "errors of GET /search: 180 of 900") {
 		t.Errorf("180 of 900, beside none of 900: %+v", v)
 	}
@@ -145,7 +145,7 @@ func TestCommonCausesHold(t *testing.T) {
 		"nothing runs at all":                    {nil, nil, Calm},
 		"it stayed failed, and is started again": {well, []Instance{{Name: "web/0", Failed: 2, Restarts: 2, Starting: true}, well[1]}, Calm},
 	} {
-		v := judge(9, constant(Side{}, Side{}), func(h *History) { h.Stable, h.Next = c.stable, c.next })
+		v := verdictOn(9, constant(Side{}, Side{}), func(h *History) { h.Stable, h.Next = c.stable, c.next })
 		if v.Kind != c.kind {
 			t.Errorf("%s: %+v", name, v)
 		}
@@ -191,7 +191,7 @@ func TestWarmUp(t *testing.T) {
 			return side(50, 0, ms), side(50, 0, 40*ms) // it answers errors quickly
 		}, Calm},
 	} {
-		v := judge(end, c.f, func(h *History) { h.Stable, h.Next = started(c.stable), started(c.next) })
+		v := verdictOn(end, c.f, func(h *History) { h.Stable, h.Next = started(c.stable), started(c.next) })
 		if v.Kind != c.kind {
 			t.Errorf("%s: %+v", name, v)
 		}
@@ -200,10 +200,10 @@ func TestWarmUp(t *testing.T) {
 
 func TestSlowBesideHistory(t *testing.T) {
 	base := func(h *History) { h.BaselineP95 = 20 * ms }
-	if v := judge(200, constant(side(1, 0, 60*ms), side(50, 0, 60*ms)), base); v.Kind != Hold || !strings.Contains(v.Sentence, "common cause") {
+	if v := verdictOn(200, constant(side(1, 0, 60*ms), side(50, 0, 60*ms)), base); v.Kind != Hold || !strings.Contains(v.Sentence, "common cause") {
 		t.Errorf("the little that stable serves is slow, too: %+v", v)
 	}
-	if v := judge(200, constant(side(1, 0, 20*ms), side(50, 0, 60*ms)), base); v.Kind != RollBack || !strings.Contains(v.Sentence, "before the rollout") {
+	if v := verdictOn(200, constant(side(1, 0, 20*ms), side(50, 0, 60*ms)), base); v.Kind != RollBack || !strings.Contains(v.Sentence, "before the rollout") {
 		t.Errorf("the little that stable serves is not: %+v", v)
 	}
 }
@@ -229,17 +229,17 @@ func TestJobs(t *testing.T) {
 		kind Kind
 		says string
 	}{
-		"well":                           {judge(200, scraped(done(8, 0, 3), done(4, 0, 3)), both), Calm, ""},
-		"a third fails":                  {judge(200, scraped(done(8, 0, 3), done(4, 2, 3)), both), RollBack, "72 of 216 jobs of next failed in the last 3m (limit 5 %); stable had 0 of 288"},
-		"both fail":                      {judge(200, scraped(done(8, 4, 3), done(4, 2, 3)), both), Hold, "common cause"},
-		"fails alone":                    {judge(200, scraped(Side{}, done(4, 2, 3)), both), RollBack, "stable had no jobs to compare with"},
-		"finishes nothing":               {judge(200, scraped(done(8, 0, 3), done(0, 0, 3)), both), RollBack, "next finished no job in the last 3m, with 1 of 3 consumers; stable finished 288"},
-		"the queue is empty":             {judge(200, scraped(done(0, 0, 0), done(0, 0, 0)), both), Calm, ""},
-		"few jobs":                       {judge(200, func(i int) (Side, Side) { return every(20, i, done(1, 0, 0)), every(5, i, done(0, 0, 0)) }, both), Calm, ""},
-		"it has been consuming a minute": {judge(200, scraped(done(8, 0, 3), done(0, 0, 3)), both, func(h *History) { h.Next[0].Started = h.Now.Add(-time.Minute) }), Calm, ""},
-		"it does not answer":             {judge(200, scraped(done(8, 0, 3), Side{}), both), Calm, ""},
-		"a long queue":                   {judge(200, scraped(done(8, 0, 300), done(4, 0, 300)), both, func(h *History) { h.BaselineLag = 100 }), Hold, "the oldest job waits for 300 s, at most 100 s before"},
-		"a queue as long as before":      {judge(200, scraped(done(8, 0, 300), done(4, 0, 300)), both, func(h *History) { h.BaselineLag = 200 }), Calm, ""},
+		"well":                           {verdictOn(200, scraped(done(8, 0, 3), done(4, 0, 3)), both), Calm, ""},
+		"a third fails":                  {verdictOn(200, scraped(done(8, 0, 3), done(4, 2, 3)), both), RollBack, "72 of 216 jobs of next failed in the last 3m (limit 5 %); stable had 0 of 288"},
+		"both fail":                      {verdictOn(200, scraped(done(8, 4, 3), done(4, 2, 3)), both), Hold, "common cause"},
+		"fails alone":                    {verdictOn(200, scraped(Side{}, done(4, 2, 3)), both), RollBack, "stable had no jobs to compare with"},
+		"finishes nothing":               {verdictOn(200, scraped(done(8, 0, 3), done(0, 0, 3)), both), RollBack, "next finished no job in the last 3m, with 1 of 3 consumers; stable finished 288"},
+		"the queue is empty":             {verdictOn(200, scraped(done(0, 0, 0), done(0, 0, 0)), both), Calm, ""},
+		"few jobs":                       {verdictOn(200, func(i int) (Side, Side) { return every(20, i, done(1, 0, 0)), every(5, i, done(0, 0, 0)) }, both), Calm, ""},
+		"it has been consuming a minute": {verdictOn(200, scraped(done(8, 0, 3), done(0, 0, 3)), both, func(h *History) { h.Next[0].Started = h.Now.Add(-time.Minute) }), Calm, ""},
+		"it does not answer":             {verdictOn(200, scraped(done(8, 0, 3), Side{}), both), Calm, ""},
+		"a long queue":                   {verdictOn(200, scraped(done(8, 0, 300), done(4, 0, 300)), both, func(h *History) { h.BaselineLag = 100 }), Hold, "the oldest job waits for 300 s, at most 100 s before"},
+		"a queue as long as before":      {verdictOn(200, scraped(done(8, 0, 300), done(4, 0, 300)), both, func(h *History) { h.BaselineLag = 200 }), Calm, ""},
 	} {
 		if c.v.Kind != c.kind || !strings.Contains(c.v.Sentence, c.says) || c.kind != Calm && c.v.Trigger != "jobs" {
 			t.Errorf("%s: %+v", name, c.v)

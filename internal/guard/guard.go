@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/belay-cd/belay/internal/judge"
 	"github.com/belay-cd/belay/internal/measure"
 )
 
@@ -23,6 +24,8 @@ type Limits struct {
 	WarmUp       time.Duration `json:"warm_up"`       // of an instance: counts for no latency trigger
 	CrashLoop    int           `json:"crash_loop"`    // restarts during the rollout
 	Silence      time.Duration `json:"silence"`       // without a tick, until everything holds
+	// Blame is the chance, for each look, of blaming a release that is no worse than stable beside it; 0 is the default.
+	Blame float64 `json:"blame,omitempty"`
 }
 
 // Side is what one release served in one second.
@@ -95,6 +98,8 @@ type History struct {
 	BaselineParts []Part  `json:"baseline_parts,omitempty"`
 	// Critical lists the critical checks that answered 5xx twice in a row on next.
 	Critical []Critical `json:"critical,omitempty"`
+	// Evidence is what the judge says; nil where nobody judges.
+	Evidence *judge.Verdict `json:"evidence,omitempty"`
 }
 
 // Critical is a critical check that fails on next.

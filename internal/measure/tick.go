@@ -34,4 +34,24 @@ type Series struct {
 	Unserved int64 `json:"unserved,omitempty"`
 	// Latency is the time to the first byte of the answer.
 	Latency *Histogram `json:"latency,omitempty"`
+
+	// Drawn counts the draws that fell on this release, in the tick in which they were made; on totals only.
+	Drawn int64 `json:"drawn,omitempty"`
+	// Units counts each draw once, under this label: a visitor who keeps the cookie has one first error and one first request,
+	// however many requests follow. nil where every request is a draw of its own: Errors and Latency are the units then.
+	Units *Units `json:"units,omitempty"`
+	// Placebo is the part of stable's units that a fake canary of PlaceboShare of its draws has; on stable's totals only.
+	Placebo *Units `json:"placebo,omitempty"`
+	// Cold says that an instance of the release was in its warm-up; on totals only.
+	Cold bool `json:"cold,omitempty"`
 }
+
+// Units are counts in which every draw counts once.
+type Units struct {
+	Drawn   int64      `json:"drawn,omitempty"`   // of a placebo; a release's own are Series.Drawn
+	Errors  int64      `json:"errors,omitempty"`  // units whose first error came in this tick
+	Latency *Histogram `json:"latency,omitempty"` // of the first request of each unit
+}
+
+// PlaceboShare is the share of stable's draws that are the placebo's.
+const PlaceboShare = 0.05
