@@ -209,6 +209,22 @@ type Outcome struct {
 type Traffic struct {
 	Stable *SideTraffic `json:"stable,omitempty"`
 	Next   *SideTraffic `json:"next,omitempty"`
+	// Judged is the judge's word as of the last second; nil when nobody compares them.
+	Judged *Judged `json:"judged,omitempty"`
+}
+
+// Judged is what the judge says of a rollout, with its numbers.
+type Judged struct {
+	Decision string `json:"decision"` // watch, roll_back, promote, hold, no_data
+	Metric   string `json:"metric,omitempty"`
+	Sentence string `json:"sentence,omitempty"`
+	// Evidence is of harm, Proof that there is none; each counts from its needed number on.
+	Evidence    float64 `json:"evidence"`
+	Needed      float64 `json:"needed"`
+	Proof       float64 `json:"proof"`
+	ProofNeeded float64 `json:"proof_needed"`
+	// History says that next was compared with what was before: that carries no guarantee.
+	History bool `json:"history,omitempty"`
 }
 
 // SideTraffic is what one release served. Latencies are in seconds.
