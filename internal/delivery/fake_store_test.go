@@ -2,7 +2,6 @@ package delivery
 
 import (
 	"context"
-	"encoding/json"
 	"slices"
 	"sync"
 
@@ -30,19 +29,6 @@ type memory struct {
 func newMemory() *memory {
 	return &memory{repository: map[string]string{}, keys: map[string]int{}, slots: map[string]domain.Slot{},
 		journal: map[string][]byte{}, holds: map[string]domain.Hold{}, freezes: map[string]domain.Freeze{}}
-}
-
-// deep copies through JSON, as a disk does.
-func deep[T any](v T) T {
-	var c T
-	raw, err := json.Marshal(v)
-	if err == nil {
-		err = json.Unmarshal(raw, &c)
-	}
-	if err != nil {
-		panic(err)
-	}
-	return c
 }
 
 // storeOf is the store as one life of the process sees it.
@@ -129,7 +115,7 @@ func (s storeOf) Delivery(ctx context.Context, app string, number int) (domain.D
 	}
 	for _, d := range slices.Backward(s.deliveries) {
 		if d.App == app && (number == 0 || d.Number == number) {
-			return deep(d), nil
+			return given(d), nil
 		}
 	}
 	return domain.Delivery{}, domain.Errorf(domain.NotFound, "delivery %s/%d: not found", app, number)
@@ -141,7 +127,7 @@ func (s storeOf) Deliveries(ctx context.Context, app string, limit int) ([]domai
 	var list []domain.Delivery
 	for _, d := range slices.Backward(s.deliveries) {
 		if d.App == app && (limit <= 0 || len(list) < limit) {
-			list = append(list, deep(d))
+			list = append(list, given(d))
 		}
 	}
 	return list, ctx.Err()
@@ -153,7 +139,7 @@ func (s storeOf) ActiveDeliveries(ctx context.Context) ([]domain.Delivery, error
 	var list []domain.Delivery
 	for _, d := range s.deliveries {
 		if !d.State.Final() {
-			list = append(list, deep(d))
+			list = append(list, given(d))
 		}
 	}
 	return list, ctx.Err()
@@ -176,7 +162,7 @@ func (s storeOf) Release(ctx context.Context, id string) (domain.Release, error)
 	defer s.mu.Unlock()
 	for _, r := range s.releases {
 		if r.ID == id {
-			return deep(r), ctx.Err()
+			return given(r), ctx.Err()
 		}
 	}
 	return domain.Release{}, domain.Errorf(domain.NotFound, "release %s: not found", id)
@@ -188,7 +174,7 @@ func (s storeOf) Releases(ctx context.Context, app string, env domain.Environmen
 	var list []domain.Release
 	for _, r := range slices.Backward(s.releases) {
 		if r.App == app && r.Environment == env && (limit <= 0 || len(list) < limit) {
-			list = append(list, deep(r))
+			list = append(list, given(r))
 		}
 	}
 	return list, ctx.Err()
@@ -258,7 +244,7 @@ func (s storeOf) Rollout(ctx context.Context, id string) (domain.RolloutRecord, 
 	defer s.mu.Unlock()
 	for _, r := range s.rollouts {
 		if r.ID == id {
-			return deep(r), ctx.Err()
+			return given(r), ctx.Err()
 		}
 	}
 	return domain.RolloutRecord{}, domain.Errorf(domain.NotFound, "rollout %s: not found", id)
@@ -270,7 +256,7 @@ func (s storeOf) OpenRollouts(ctx context.Context) ([]domain.RolloutRecord, erro
 	var list []domain.RolloutRecord
 	for _, r := range s.rollouts {
 		if isOpen(r) {
-			list = append(list, deep(r))
+			list = append(list, given(r))
 		}
 	}
 	return list, ctx.Err()
@@ -282,7 +268,7 @@ func (s storeOf) RolloutsOf(ctx context.Context, app string, delivery int) ([]do
 	var list []domain.RolloutRecord
 	for _, r := range s.rollouts {
 		if r.App == app && r.Delivery == delivery {
-			list = append(list, deep(r))
+			list = append(list, given(r))
 		}
 	}
 	return list, ctx.Err()
@@ -376,7 +362,7 @@ func (s storeOf) Freezes(ctx context.Context) ([]domain.Freeze, error) {
 	}
 	var list []domain.Freeze
 	for _, f := range s.freezes {
-		list = append(list, deep(f))
+		list = append(list, given(f))
 	}
 	return list, ctx.Err()
 }
