@@ -150,6 +150,15 @@ const (
 	DefaultMargin = 0.20
 	// DefaultErrorFloor is the difference of error rates below which nothing is harm.
 	DefaultErrorFloor = 0.001
+	// JudgeBeta is the chance that a release that is worse is called proved.
+	JudgeBeta = 0.05
+	// JudgeRatio is how many times as frequent errors may be without being harm.
+	JudgeRatio = 1.25
+	// JudgeGrain is a difference of latency below which nothing is harm: it is the machine's.
+	JudgeGrain = 2 * time.Millisecond
+	// BlameLooks is into how many looks the chance of a false rollback is divided for the fixed triggers: a hundred in an hour
+	// count as different ones, and together they have a tenth of it.
+	BlameLooks = 1000
 	// MaxEndpoints is the most endpoints that are judged each on its own.
 	MaxEndpoints = 50
 	// MaxSegmentValues is the most values of one user segment.

@@ -159,7 +159,7 @@ type Metric struct {
 
 // Verify is what must hold right after a shift.
 type Verify struct {
-	ErrorRate Percent               `key:"error_rate" doc:"most errors of next" refuse:"at least the guard's"`
+	ErrorRate Percent               `key:"error_rate" doc:"most errors of next right after the shift; above it nothing goes on" refuse:"at least the guard's"`
 	Latency   Growth                `key:"latency" doc:"most that next's p95 may be above the baseline"`
 	Checks    map[string]*CheckSpec `key:"checks" names:"check" lone:"http" doc:"http, tcp and run also at 0 % traffic; all in both environments"`
 }
@@ -217,9 +217,9 @@ type Guard struct {
 	ErrorRate      Limit                `key:"error_rate" doc:"errors of next that stable does not show"`
 	Latency        Factor               `key:"latency" doc:"p95 of next against the baseline"`
 	FailedProbes   Count                `key:"failed_probes" least:"1" doc:"in a row"`
-	FalseRollbacks Percent              `key:"false_rollbacks" later:"yes" doc:"chance that a release that is no worse is rolled back"`
-	Margin         Percent              `key:"margin" later:"yes" doc:"slower than this is harm" refuse:"0%"`
-	ErrorFloor     Percent              `key:"error_floor" later:"yes" doc:"points of errors below which nothing is harm"`
+	FalseRollbacks Percent              `key:"false_rollbacks" doc:"chance that a release that is no worse is rolled back" refuse:"above 5%"`
+	Margin         Percent              `key:"margin" doc:"slower than this is harm" refuse:"0%"`
+	ErrorFloor     Percent              `key:"error_floor" doc:"points of errors below which nothing is harm"`
 	Undecided      Undecided            `key:"undecided" doc:"when a step's time is over and nothing is proven: ladder goes on with enough requests, else sends the app's own checks, else asks; ask waits for a person; wait holds; promote goes on"`
 	Endpoints      []EndpointPattern    `key:"endpoints" doc:"measured and judged each on its own; * is one segment; by first segment without it"`
 	Segments       map[string]*Visitors `key:"segments" names:"name" doc:"errors by user segment"`

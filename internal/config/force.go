@@ -86,11 +86,6 @@ func (f *File) notYetValues() {
 		}
 		f.note("driver", at, why)
 	}
-	for i, step := range f.Rollout.Steps {
-		if at := fmt.Sprintf("rollout.steps[%d]", i); step.Proved && !f.bad[at] && f.Rollout.Strategy == Canary {
-			f.note(at, f.Pos(at), "nothing is proved earlier yet: it is held for "+formatDuration(step.For))
-		}
-	}
 	for _, l := range f.Test.Level() {
 		if l.Level == nil {
 			continue

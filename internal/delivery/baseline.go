@@ -8,6 +8,7 @@ import (
 
 	"github.com/belay-cd/belay/internal/config"
 	"github.com/belay-cd/belay/internal/domain"
+	"github.com/belay-cd/belay/internal/judge"
 )
 
 // terms are what a rollout is held to, fixed when it begins.
@@ -15,32 +16,41 @@ type terms struct {
 	Settings settings `json:"settings"`
 	// Baseline is what stable served before; nil when it served nothing.
 	Baseline *domain.Figures `json:"baseline,omitempty"`
+	// Judge is what next is held to, and JudgeHash names it.
+	Judge     judge.Config `json:"judge"`
+	JudgeHash string       `json:"judge_hash"`
+}
+
+// termsOf returns what a rollout is held to; nothing where nothing was stored.
+func termsOf(rec domain.RolloutRecord) (t terms) {
+	if json.Unmarshal(rec.Config, &t) != nil {
+		return terms{}
+	}
+	return t
 }
 
 // baselineOf returns the stored baseline of a rollout; nil when there is none.
-func baselineOf(rec domain.RolloutRecord) *domain.Figures {
-	var t terms
-	if json.Unmarshal(rec.Config, &t) != nil {
-		return nil
-	}
-	return t.Baseline
-}
+func baselineOf(rec domain.RolloutRecord) *domain.Figures { return termsOf(rec).Baseline }
 
-// baseline is what stable served before a rollout, without the times in which this machine built or tested something.
-func (s *Service) baseline(ctx context.Context, rec domain.RolloutRecord) (*domain.Figures, error) {
-	if rec.Stable == "" {
-		return nil, nil
+// fix fills in the terms of a rollout: what stable served before it, without the times in which this machine built or tested
+// something.
+func (s *Service) fix(ctx context.Context, rec domain.RolloutRecord, set settings) (terms, error) {
+	t := terms{Settings: set, Judge: set.judge(rec.Environment)}
+	if rec.Stable != "" {
+		busy, err := s.building(ctx, rec.Started.Add(-config.BaselineReach), rec.Started)
+		if err != nil {
+			return t, err
+		}
+		before := calmBefore(rec.Started, busy, config.BaselineFor, config.BaselineReach)
+		if t.Baseline = s.ports.Measurements.Figures(rec.App, rec.Environment, rec.Stable, before...); t.Baseline == nil {
+			// A machine that builds all the time has no calm: what there is counts.
+			before = []domain.Period{{From: rec.Started.Add(-config.BaselineFor), To: rec.Started}}
+			t.Baseline = s.ports.Measurements.Figures(rec.App, rec.Environment, rec.Stable, before...)
+		}
+		t.Judge.Before = s.ports.Measurements.Before(rec.App, rec.Environment, rec.Stable, before...)
 	}
-	busy, err := s.building(ctx, rec.Started.Add(-config.BaselineReach), rec.Started)
-	if err != nil {
-		return nil, err
-	}
-	calm := calmBefore(rec.Started, busy, config.BaselineFor, config.BaselineReach)
-	if f := s.ports.Measurements.Figures(rec.App, rec.Environment, rec.Stable, calm...); f != nil {
-		return f, nil
-	}
-	// A machine that builds all the time has no calm: what there is counts.
-	return s.ports.Measurements.Figures(rec.App, rec.Environment, rec.Stable, domain.Period{From: rec.Started.Add(-config.BaselineFor), To: rec.Started}), nil
+	t.JudgeHash = t.Judge.Hash()
+	return t, nil
 }
 
 // building lists when any app was built or tested on this machine between from and to.

@@ -18,6 +18,7 @@ import (
 	"github.com/belay-cd/belay/internal/domain"
 	"github.com/belay-cd/belay/internal/driver/fake"
 	"github.com/belay-cd/belay/internal/guard"
+	"github.com/belay-cd/belay/internal/judge"
 	"github.com/belay-cd/belay/internal/journal"
 	"github.com/belay-cd/belay/internal/rollout"
 )
@@ -764,7 +765,7 @@ func (s samplesOf) Observed(_ context.Context, from time.Time) (n int, err error
 	return n, nil
 }
 
-func (p ports) Samples(_ context.Context, r *rollout.Rollout, _ *config.File) (guard.Samples, func()) {
+func (p ports) Samples(_ context.Context, r *rollout.Rollout, _ *config.File, _ judge.Config) (guard.Samples, func()) {
 	if p.w.panics == "guard" {
 		panic("a defect in the guard")
 	}
@@ -794,6 +795,12 @@ func (p ports) Traffic(r *rollout.Rollout) domain.Traffic { return p.traffic(r) 
 
 func (p ports) Served(app string, env domain.Environment, from time.Time) (requests, unserved int64) {
 	return p.w.sum(app, env, "", from, time.Now()).Requests, 0
+}
+
+func (p ports) Before(string, domain.Environment, string, ...domain.Period) *judge.Before { return nil }
+
+func (p ports) Replay(context.Context, domain.RolloutRecord, judge.Config, judge.Verdict) (judge.Verdict, int, error) {
+	return judge.Verdict{}, 0, nil
 }
 
 func (p ports) Figures(app string, env domain.Environment, release string, over ...domain.Period) *domain.Figures {

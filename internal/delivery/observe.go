@@ -55,6 +55,9 @@ func showStep(d *domain.Delivery, plan rollout.Plan, index int, p rollout.Progre
 		}
 		rec := &row.Steps[within]
 		rec.State, rec.Message, rec.Verdict = p.State, p.Message, p.Verdict
+		if p.Judged != nil {
+			rec.Judge(*p.Judged)
+		}
 		at := p.At
 		if p.State == domain.Running {
 			rec.Started = &at
@@ -120,6 +123,9 @@ func stepData(s rollout.Step, p rollout.Progress) map[string]any {
 	if p.Message != "" {
 		data["message"] = p.Message
 	}
+	if p.Judged != nil {
+		data["evidence"], data["needed"] = p.Judged.Evidence, p.Judged.Needed
+	}
 	if p.Verdict != "" {
 		data["verdict"], data["sentence"] = p.Verdict, rollout.Percent(s.Weight)+" for "+domain.Span(s.Hold)+": "+p.Message
 	}
@@ -128,14 +134,17 @@ func stepData(s rollout.Step, p rollout.Progress) map[string]any {
 
 // held shows a hold, until when it may last, and that it is over.
 func (s *Service) held(ctx context.Context, roll *rollout.Rollout, v guard.Verdict, deadline time.Time) {
-	kind, r := "rollout.held", s.owner(roll)
+	kind, by, r := "rollout.held", "guard", s.owner(roll)
+	if v.Trigger == guard.ByJudge {
+		by = v.Trigger
+	}
 	if v.Kind != guard.Hold {
 		kind, v.Sentence = "rollout.resumed", "the hold is over"
 		r.goOn(ctx)
 	} else {
 		r.wait(ctx, "nothing goes on, a rollback aside: "+v.Sentence, "belay", deadline)
 	}
-	s.emit(ctx, domain.Event{Type: kind, App: roll.Record.App, Delivery: roll.Record.Delivery, By: "guard",
+	s.emit(ctx, domain.Event{Type: kind, App: roll.Record.App, Delivery: roll.Record.Delivery, By: by,
 		Environment: roll.Record.Environment, Data: map[string]any{"sentence": v.Sentence, "trigger": v.Trigger}})
 }
 
@@ -153,8 +162,21 @@ func (s *Service) keepBreach(ctx context.Context, roll *rollout.Rollout, r *run,
 	if err := r.remember(ctx, "decision", d); err != nil {
 		s.options.Log.Error("keep the decision", "rollout", roll.Record.ID, "error", err)
 	}
+	if e := b.History.Evidence; e != nil {
+		now := judged(*e)
+		r.update(ctx, func(d *domain.Delivery) { showJudged(d, roll.Record.Environment, now) })
+	}
 	s.emit(ctx, domain.Event{Type: "rollout.breach", App: roll.Record.App, Delivery: roll.Record.Delivery,
-		Environment: roll.Record.Environment, By: b.AskedBy(), Data: map[string]any{"sentence": b.Verdict.Sentence, "trigger": b.Verdict.Trigger}})
+		Environment: roll.Record.Environment, By: b.AskedBy(), Data: breachData(b)})
+}
+
+// breachData is what the event of a breach carries.
+func breachData(b *guard.Breach) map[string]any {
+	data := map[string]any{"sentence": b.Verdict.Sentence, "trigger": b.Verdict.Trigger}
+	if e := b.History.Evidence; e != nil {
+		data["evidence"], data["needed"] = e.Evidence, e.Needed
+	}
+	return data
 }
 
 // Check runs the verifications of a step; one red one fails it.

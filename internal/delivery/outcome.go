@@ -9,11 +9,8 @@ import (
 
 	"github.com/belay-cd/belay/internal/config"
 	"github.com/belay-cd/belay/internal/domain"
-	"github.com/belay-cd/belay/internal/guard"
 	"github.com/belay-cd/belay/internal/rollout"
 )
-
-func judge(d decision) guard.Verdict { return guard.Judge(d.Limits, d.History) }
 
 func configHash(f *config.File, env domain.Environment) string {
 	return config.HashOf(workloads(f, env))

@@ -8,6 +8,7 @@ import (
 	"github.com/belay-cd/belay/internal/config"
 	"github.com/belay-cd/belay/internal/domain"
 	"github.com/belay-cd/belay/internal/guard"
+	"github.com/belay-cd/belay/internal/judge"
 	"github.com/belay-cd/belay/internal/rollout"
 )
 
@@ -180,8 +181,9 @@ type Jobs interface {
 
 // Measurements is what the proxy counted.
 type Measurements interface {
-	// Samples returns the history of a rollout for its guard, with its critical checks running until stop is called.
-	Samples(ctx context.Context, r *rollout.Rollout, f *config.File) (s guard.Samples, stop func())
+	// Samples returns the history of a rollout for its guard, with its critical checks running until stop is called. What the
+	// judge says of c is in it; a Config without Alpha asks no judge.
+	Samples(ctx context.Context, r *rollout.Rollout, f *config.File, c judge.Config) (s guard.Samples, stop func())
 	// Traffic sums up both releases of a rollout since it began. When the rollout has ended, its last ticks are waited for, a
 	// few seconds at most.
 	Traffic(r *rollout.Rollout) domain.Traffic
@@ -189,6 +191,11 @@ type Measurements interface {
 	Served(app string, env domain.Environment, from time.Time) (requests, unserved int64)
 	// Figures are the rates of a release over disjoint spans; nil when there were no requests.
 	Figures(app string, env domain.Environment, release string, over ...domain.Period) *domain.Figures
+	// Before is what a release served over disjoint spans, minute by minute; nil when there were no requests.
+	Before(app string, env domain.Environment, release string, over ...domain.Period) *judge.Before
+	// Replay judges the stored ticks of a rollout again, up to the last one that is in stop, and returns the verdict and how
+	// many there were. Ticks that are not kept any more are an error that says so.
+	Replay(ctx context.Context, rec domain.RolloutRecord, c judge.Config, stop judge.Verdict) (judge.Verdict, int, error)
 }
 
 // Runner gives the delivery what it needs of the running instances.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/belay-cd/belay/internal/domain"
+	"github.com/belay-cd/belay/internal/guard"
 	"github.com/belay-cd/belay/internal/rollout"
 )
 
@@ -379,7 +380,7 @@ func (s *Service) Explain(ctx context.Context, app string, number int) (domain.E
 		return e, err
 	}
 	e.Replayed = true
-	again := judge(stored)
+	again := guard.Judge(stored.Limits, stored.History)
 	e.Same = again == stored.Verdict
 	e.Detail = fmt.Sprintf("replayed from %s: the same verdict", plural(len(stored.History.Seconds), "stored tick"))
 	if !e.Same {

@@ -135,8 +135,8 @@ func (r *run) open(ctx context.Context, env domain.Environment, next string, pla
 		ID: domain.NewID("rol_"), App: r.d.App, Environment: env, Delivery: r.d.Number, Stable: slot.Stable, Next: next,
 		State: domain.RolloutOpen, Started: *now(),
 	}
-	fixed := terms{Settings: r.settings}
-	if fixed.Baseline, err = r.s.baseline(ctx, rec); err != nil {
+	fixed, err := r.s.fix(ctx, rec, r.settings)
+	if err != nil {
 		return "", err
 	}
 	if rec.Config, err = json.Marshal(fixed); err != nil {

@@ -11,13 +11,16 @@ import (
 	"github.com/belay-cd/belay/internal/config"
 	"github.com/belay-cd/belay/internal/domain"
 	"github.com/belay-cd/belay/internal/guard"
+	"github.com/belay-cd/belay/internal/judge"
 	"github.com/belay-cd/belay/internal/rollout"
 )
 
 // settings are the limits that hold for one delivery, fixed when it begins: the stricter of its own file and the file of
 // the last delivery that was done. A commit does not judge itself.
 type settings struct {
-	Guard           guard.Limits `json:"guard"`
+	Guard guard.Limits `json:"guard"`
+	// Judge is what production's release is held to, without what was before it; staging is compared without its latency.
+	Judge           judge.Config `json:"judge"`
 	VerifyErrorRate float64      `json:"verify_error_rate"`
 	VerifyLatency   float64      `json:"verify_latency"`
 	// Rollout is how production's plan is made; staging's holds are all StagingHold.
@@ -41,6 +44,12 @@ func newSettings(own, last *config.File, floors domain.Floors) (settings, *confi
 			Latency: float64(effective.Guard.Latency), LatencyFor: config.GuardLatencyFor,
 			LatencyLeast: config.GuardLatencyRequests, FailedProbes: int(effective.Guard.FailedProbes),
 			WarmUp: config.WarmUp, CrashLoop: crashLoop, Silence: config.NoTicksHold,
+			Blame: float64(effective.Guard.FalseRollbacks) / config.BlameLooks,
+		},
+		Judge: judge.Config{
+			Alpha: float64(effective.Guard.FalseRollbacks), Beta: config.JudgeBeta, Ratio: config.JudgeRatio,
+			Floor: float64(effective.Guard.ErrorFloor), Margin: 1 + float64(effective.Guard.Margin), Grain: config.JudgeGrain,
+			Limit: float64(effective.Verify.ErrorRate),
 		},
 		VerifyErrorRate: float64(effective.Verify.ErrorRate),
 		VerifyLatency:   float64(effective.Verify.Latency),
@@ -90,6 +99,20 @@ func (s settings) plan(env domain.Environment) rollout.Settings {
 		p.Steps[i].Hold = min(p.Steps[i].Hold, s.StagingHold)
 	}
 	return p
+}
+
+// judge is what an environment's release is held to.
+func (s settings) judge(env domain.Environment) judge.Config {
+	c, p := s.Judge, s.plan(env)
+	if env == domain.Staging {
+		c.Margin = 0 // its latency under synthetic load says nothing
+	}
+	watched := p.Hold
+	for _, step := range p.Steps {
+		watched += step.Hold
+	}
+	c.Minutes = max(1, int(math.Ceil(watched.Minutes())))
+	return c
 }
 
 // planned is the name of a file that comes without its folder.

@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"github.com/belay-cd/belay/internal/config"
+	"github.com/belay-cd/belay/internal/domain"
 	"github.com/belay-cd/belay/internal/guard"
+	"github.com/belay-cd/belay/internal/judge"
 	"github.com/belay-cd/belay/internal/rollout"
 )
 
@@ -18,16 +20,18 @@ const proofWait = config.AskExpire + flowsWithin
 // Watch guards a rollout with the limits that were fixed when its delivery began.
 func (s *Service) Watch(ctx context.Context, roll *rollout.Rollout, w rollout.Watch) (rollout.Finding, error) {
 	r := s.owner(roll)
-	samples, stop := s.ports.Measurements.Samples(ctx, roll, r.file)
+	samples, stop := s.ports.Measurements.Samples(ctx, roll, r.file, termsOf(roll.Record).Judge)
 	defer stop()
 	steps := s.newLadder(r, roll, w)
 	defer steps.close(ctx)
 	var held atomic.Bool // by the guard
-	watcher := guard.Watcher{Limits: r.settings.Guard, Samples: samples, Held: func(v guard.Verdict) {
+	heard := hearing{s: s, run: r, roll: roll.View(), bake: w.Hold > 0}
+	watcher := guard.Watcher{Limits: r.settings.Guard, Samples: samples, Proved: w.Proved, Soak: r.settings.Rollout.Soak, Held: func(v guard.Verdict) {
 		held.Store(v.Kind == guard.Hold)
 		steps.shown = "" // a hold is shown instead
 		s.held(ctx, roll, v, w.From.Add(w.Hold+config.StepSlack))
 	}}
+	watcher.Judged = func(v judge.Verdict) { heard.word(ctx, v) }
 	if w.Proof {
 		watcher.Enough = func(report guard.Report) (bool, error) { return steps.enough(ctx, report) }
 	}
@@ -47,13 +51,17 @@ func (s *Service) Watch(ctx context.Context, roll *rollout.Rollout, w rollout.Wa
 		r.keeping.Go(func() { s.keepBreach(context.WithoutCancel(ctx), rec, r, breach) })
 		return rollout.Finding{}, breach
 	case early:
-		report.From, report.To = from, time.Now()
+		report.From, report.To, report.Judge = from, time.Now(), heard.last
 		report.Stable, report.Next, err = samples.Totals(ctx, from)
 	}
 	if err != nil {
 		return rollout.Finding{}, err
 	}
 	found := steps.tell(rollout.Finding{Verdict: report.Verdict(), Sentence: report.Sentence()})
+	if took := report.To.Sub(report.From); w.Proved && report.Proved() && took < w.Hold {
+		found.Sentence += fmt.Sprintf("; it ended after %s of %s", domain.Span(took.Round(time.Second)), domain.Span(w.Hold))
+	}
+	found.Judged = s.keepVerdict(ctx, roll.View(), r, report)
 	if early {
 		found.Verdict = gaveWay
 		found.Sentence = fmt.Sprintf("a newer delivery took over after %s: %s", minutes(report.To.Sub(from)), found.Sentence)

@@ -112,6 +112,17 @@ type StepRecord struct {
 	Message  string        `json:"message,omitempty"`
 	Started  *time.Time    `json:"started,omitempty"`
 	Ended    *time.Time    `json:"ended,omitempty"`
+	// Evidence of harm and Proof that there is none, of a bake in which somebody judges: as of now, or as it ended. Each counts
+	// from its needed number on.
+	Evidence    float64 `json:"evidence,omitempty"`
+	Needed      float64 `json:"needed,omitempty"`
+	Proof       float64 `json:"proof,omitempty"`
+	ProofNeeded float64 `json:"proof_needed,omitempty"`
+}
+
+// Judge shows what the judge says of a bake.
+func (s *StepRecord) Judge(j Judged) {
+	s.Evidence, s.Needed, s.Proof, s.ProofNeeded = j.Evidence, j.Needed, j.Proof, j.ProofNeeded
 }
 
 // LevelRecord is one level of the test pyramid.

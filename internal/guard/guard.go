@@ -1,7 +1,7 @@
-// Package guard decides whether next hurts users: the fixed triggers, pure over measurements. It reads no clock and does
-// no input or output, so that a stored history leads to the same verdict again.
+// Package guard decides whether next hurts users: the judge's word and the fixed triggers, pure over measurements. It reads
+// no clock and does no input or output, so that a stored history leads to the same verdict again.
 //
-// A trigger blames next only when stable does not show the same in the same window: when both fail it is a common cause,
+// A fixed trigger blames next only when stable does not show the same in the same window: when both fail it is a common cause,
 // and the verdict is Hold. Where stable has no traffic to compare with, a trigger acts alone and its sentence says so.
 package guard
 
@@ -24,7 +24,8 @@ type Limits struct {
 	WarmUp       time.Duration `json:"warm_up"`       // of an instance: counts for no latency trigger
 	CrashLoop    int           `json:"crash_loop"`    // restarts during the rollout
 	Silence      time.Duration `json:"silence"`       // without a tick, until everything holds
-	// Blame is the chance, for each look, of blaming a release that is no worse than stable beside it; 0 is the default.
+	// Blame is the chance, for each look, that a fixed trigger blames a release that is no worse than stable beside it; 0 is
+	// 1 in 100,000.
 	Blame float64 `json:"blame,omitempty"`
 }
 
@@ -122,7 +123,7 @@ const (
 // Verdict is a decision with its numbers.
 type Verdict struct {
 	Kind     Kind   `json:"kind"`
-	Trigger  string `json:"trigger,omitempty"` // health, crash loop, critical, errors, jobs, latency, ticks
+	Trigger  string `json:"trigger,omitempty"` // health, crash loop, critical, judge, errors, jobs, latency, ticks
 	Sentence string `json:"sentence,omitempty"`
 }
 
@@ -130,7 +131,7 @@ type Verdict struct {
 func Judge(l Limits, h History) Verdict {
 	verdict := Verdict{Kind: Calm}
 	for _, trigger := range []func(Limits, History) Verdict{
-		health, crashLoop, critical, errorRate, partRate, jobRate, jobStall, jobLag, latency, silence,
+		health, crashLoop, critical, evidence, errorRate, partRate, jobRate, jobStall, jobLag, latency, silence,
 	} {
 		switch v := trigger(l, h); v.Kind {
 		case RollBack:
@@ -142,6 +143,23 @@ func Judge(l Limits, h History) Verdict {
 		}
 	}
 	return verdict
+}
+
+// ByJudge is the trigger of the judge, and the name under which he acts.
+const ByJudge = "judge"
+
+// evidence: the judge has enough of it that next is worse, or cannot trust what it sees.
+func evidence(_ Limits, h History) Verdict {
+	if h.Evidence == nil {
+		return Verdict{Kind: Calm}
+	}
+	switch h.Evidence.Decision { //nolint:exhaustive // the others are calm
+	case judge.RollBack:
+		return Verdict{RollBack, ByJudge, h.Evidence.Sentence}
+	case judge.Hold:
+		return Verdict{Hold, ByJudge, h.Evidence.Sentence}
+	}
+	return Verdict{Kind: Calm}
 }
 
 // silence: no ticks. No requests is no evidence and no alarm.

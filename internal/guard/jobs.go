@@ -34,7 +34,7 @@ func jobRate(l Limits, h History) Verdict {
 		return Verdict{Kind: Calm}
 	}
 	c := compare(h, l.ErrorFor, jobs, false)
-	c.next, c.limit, c.alpha, c.unit = next, l.ErrorRate, blame, "jobs"
+	c.next, c.limit, c.alpha, c.unit = next, l.ErrorRate, l.blame(), "jobs"
 	c.what = fmt.Sprintf("%d of %d jobs of next failed in the last %s (limit %s)", next.k, next.n,
 		domain.Span(l.ErrorFor), percent(l.ErrorRate))
 	return c.verdict("jobs", true)
@@ -63,7 +63,7 @@ func jobStall(l Limits, h History) Verdict {
 		return Verdict{Kind: Calm}
 	}
 	mine, others := consumers(h.Next, from), max(1, consumers(h.Stable, h.Now))
-	if mine == 0 || math.Pow(float64(others)/float64(others+mine), float64(stable.n)) > blame {
+	if mine == 0 || math.Pow(float64(others)/float64(others+mine), float64(stable.n)) > l.blame() {
 		return Verdict{Kind: Calm}
 	}
 	return Verdict{RollBack, "jobs", fmt.Sprintf("next finished no job in the last %s, with %d of %d consumers; stable finished %d",

@@ -121,7 +121,7 @@ func (s stretch) beside(l Limits) Verdict {
 	for _, weight := range sortedKeys(strata) {
 		list = append(list, *strata[weight])
 	}
-	if Excess(list) > blame {
+	if Excess(list) > l.blame() {
 		return Verdict{Kind: Calm} // so few slow ones may be chance
 	}
 	return Verdict{RollBack, "latency", s.sentence(l, p95, base, "on stable")}

@@ -10,11 +10,18 @@ import (
 	"github.com/belay-cd/belay/internal/domain"
 )
 
-// blame is the chance, for each look, of blaming a release that is no worse than stable beside it: half of it is spent on
-// all requests, half on their parts, divided over how many of them are looked at, and jobs have one of their own. A guard
+// usualBlame is the chance, for each look, of blaming a release that is no worse than stable beside it: half of it is spent
+// on all requests, half on their parts, divided over how many of them are looked at, and jobs have one of their own. A guard
 // looks every second, at windows that overlap: about a hundred looks of an hour count as different ones. A release that is
 // no worse must besides be above the limit in every part of the window before it is looked at at all.
-const blame = 1e-5
+const usualBlame = 1e-5
+
+func (l Limits) blame() float64 {
+	if l.Blame > 0 {
+		return l.Blame
+	}
+	return usualBlame
+}
 
 // parts is into how many slices a window is cut to see whether a rate lasted through it.
 const parts = 5
@@ -107,7 +114,7 @@ func errorRate(l Limits, h History) Verdict {
 		return Verdict{Kind: Calm}
 	}
 	c := compare(h, l.ErrorFor, requests, true)
-	c.next, c.limit, c.alpha = next, l.ErrorRate, blame/2
+	c.next, c.limit, c.alpha = next, l.ErrorRate, l.blame()/2
 	c.what = fmt.Sprintf("%d of %d requests to next failed in the last %s (limit %s)", next.k, next.n,
 		domain.Span(l.ErrorFor), percent(l.ErrorRate))
 	return c.verdict("errors", true)
@@ -126,7 +133,7 @@ func partRate(l Limits, h History) Verdict {
 			continue
 		}
 		c := compare(h, l.ErrorFor, part(which), false)
-		c.next, c.limit, c.alpha = next, l.ErrorRate, blame/2/float64(judged)
+		c.next, c.limit, c.alpha = next, l.ErrorRate, l.blame()/2/float64(judged)
 		for _, p := range h.BaselineParts {
 			if p.Name == which.Name && p.Segment == which.Segment {
 				c.before = tally{p.Requests, p.Errors}

@@ -8,12 +8,15 @@ import (
 	"time"
 
 	"github.com/belay-cd/belay/internal/domain"
+	"github.com/belay-cd/belay/internal/judge"
 )
 
 // Report is what a watch saw when it ended well.
 type Report struct {
 	From, To     time.Time
 	Stable, Next Side
+	// Judge is the last word of the judge, over the whole rollout; nil where nobody judged.
+	Judge *judge.Verdict
 }
 
 // The words of a report.
@@ -51,8 +54,30 @@ func worse(next, stable tally) bool {
 	return Fisher(Stratum{next.n, next.k, stable.n, stable.k}) <= reportAlpha
 }
 
-// Worse reports whether next failed more often than chance explains, though no trigger acted.
+// suspicion is the share of the evidence needed to take next back with which it does not go up.
+const suspicion = 0.1
+
+// judged returns the judge's word where he saw something: requests, not jobs.
+func (r Report) judged() *judge.Verdict {
+	if r.Judge == nil || r.Next.Requests == 0 || r.Judge.Decision == judge.NoData {
+		return nil
+	}
+	return r.Judge
+}
+
+// Judged reports whether the report rests on the judge's word.
+func (r Report) Judged() bool { return r.judged() != nil }
+
+// Proved reports whether the judge calls next proved no worse.
+func (r Report) Proved() bool { v := r.judged(); return v != nil && v.Decision == judge.Promote }
+
+// Worse reports whether next is suspected to be worse, though no trigger acted: by the judge's evidence, which is close to
+// what takes next back, or where nobody judged because it failed more often than chance explains.
 func (r Report) Worse() bool {
+	if v := r.judged(); v != nil {
+		// With all that is needed, and not taken back, it is below the floor: no harm.
+		return !r.Proved() && v.Evidence >= suspicion*v.Needed && v.Evidence < v.Needed
+	}
 	next, stable, _ := r.counts()
 	return next.n > 0 && stable.n > 0 && worse(next, stable)
 }
@@ -66,42 +91,71 @@ func (r Report) ErrorRate() float64 {
 // Verdict is one of no_harm, not_proven and no_data.
 func (r Report) Verdict() string {
 	next, stable, _ := r.counts()
-	if next.n == 0 {
+	switch {
+	case next.n == 0:
 		return NoData
-	}
-	p0 := usualRate(next, stable)
-	if worse(next, stable) {
+	case r.Proved():
+		return NoHarm
+	case r.Worse():
 		return NotProven
 	}
-	if DetectableRate(next.n, p0)-p0 <= provenExcess || Detectable(next.n, p0) <= provenFactor {
+	if k, rate := r.detectable(); rate-usualRate(next, stable) <= provenExcess || k <= provenFactor {
 		return NoHarm
 	}
 	return NotProven
 }
 
+// detectable is the smallest factor on the error rate, and the smallest error rate, that would have been seen. The factor
+// is infinite where there is nothing to multiply.
+func (r Report) detectable() (factor, rate float64) {
+	if v := r.judged(); v != nil && v.DetectableRate > 0 {
+		if v.Detectable <= 0 {
+			return math.Inf(1), v.DetectableRate
+		}
+		return v.Detectable, v.DetectableRate
+	}
+	next, stable, _ := r.counts()
+	p0 := usualRate(next, stable)
+	return Detectable(next.n, p0), DetectableRate(next.n, p0)
+}
+
 // Sentence tells what was seen, or what would have been.
 func (r Report) Sentence() string {
+	if v := r.judged(); v != nil && v.History {
+		return r.sentence() + "; no guarantee: compared with history"
+	}
+	return r.sentence()
+}
+
+func (r Report) sentence() string {
 	next, stable, unit := r.counts()
 	if next.n == 1 {
 		unit = strings.TrimSuffix(unit, "s")
 	}
-	p0 := usualRate(next, stable)
 	switch r.Verdict() {
 	case NoData:
 		return "no requests: nothing could be seen"
 	case NoHarm:
-		text := fmt.Sprintf("no harm in %s %s, errors %s", domain.Thousands(next.n), unit, share(next.rate()))
+		text := "no harm"
+		if r.Proved() {
+			text = "proved no worse"
+		}
+		text = fmt.Sprintf("%s in %s %s, errors %s", text, domain.Thousands(next.n), unit, share(next.rate()))
 		if stable.n == 0 {
 			return text + " (stable had none to compare with)"
 		}
 		return text + fmt.Sprintf(" (stable %s)", share(stable.rate()))
 	}
-	if worse(next, stable) {
-		return fmt.Sprintf("not proven: errors %s in %s %s (stable %s), more than chance explains",
-			share(next.rate()), domain.Thousands(next.n), unit, share(stable.rate()))
+	if r.Worse() {
+		why := "more than chance explains"
+		if v := r.judged(); v != nil {
+			why = fmt.Sprintf("evidence of harm %s, with %s it goes back", domain.Thousands(int64(v.Evidence)), domain.Thousands(int64(math.Ceil(v.Needed))))
+		}
+		return fmt.Sprintf("not proven: errors %s in %s %s (stable %s), %s", share(next.rate()), domain.Thousands(next.n), unit, share(stable.rate()), why)
 	}
-	would := fmt.Sprintf("an error rate of %s or worse", share(DetectableRate(next.n, p0)))
-	if k := Detectable(next.n, p0); !math.IsInf(k, 1) {
+	k, rate := r.detectable()
+	would := fmt.Sprintf("an error rate of %s or worse", share(rate))
+	if !math.IsInf(k, 1) {
 		would = fmt.Sprintf("errors of ×%s or worse", factor(k))
 	}
 	return fmt.Sprintf("not proven: %s %s; would have seen %s", domain.Thousands(next.n), unit, would)

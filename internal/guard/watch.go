@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/belay-cd/belay/internal/domain"
+	"github.com/belay-cd/belay/internal/judge"
 )
 
 // Samples gives the history of the rollout that is watched. It must not block on the data plane or on any instance.
@@ -28,13 +29,24 @@ type Breach struct {
 
 func (b *Breach) Error() string { return b.Verdict.Sentence }
 
-// AskedBy names the guard as the one who wants the rollback.
-func (b *Breach) AskedBy() string { return "guard" }
+// AskedBy names who wants the rollback: the judge, or the guard by one of its fixed triggers.
+func (b *Breach) AskedBy() string {
+	if b.Verdict.Trigger == ByJudge {
+		return ByJudge
+	}
+	return "guard"
+}
 
 // Watcher watches one rollout, once a second.
 type Watcher struct {
 	Limits  Limits
 	Samples Samples
+	// Proved lets a hold end before its time, but not before Soak, once next is proved no worse, 95 % of the ticks so far were
+	// observed, nothing is held and Enough agrees.
+	Proved bool
+	Soak   time.Duration
+	// Judged is told once a second what the judge says, where one judges.
+	Judged func(judge.Verdict)
 	// Held is told when the verdict becomes Hold, and with a zero Verdict when it is over.
 	Held func(Verdict)
 	// Enough is asked once a second when the hold is over, was seen and is calm: false goes on watching, an error ends the
@@ -62,6 +74,7 @@ func (w Watcher) Watch(ctx context.Context, from time.Time, hold time.Duration) 
 	}
 	began := time.Now()
 	due := began.Add(hold - began.Sub(from)) // by the monotonic clock from now on
+	soaked := due.Add(w.Soak - hold)
 	held := false
 	second := time.NewTicker(time.Second)
 	defer second.Stop()
@@ -74,15 +87,17 @@ func (w Watcher) Watch(ctx context.Context, from time.Time, hold time.Duration) 
 		if v.Kind == RollBack {
 			return Report{}, &Breach{Verdict: v, History: h, Harm: firstHarm(h)}
 		}
+		if w.Judged != nil && h.Evidence != nil {
+			w.Judged(*h.Evidence)
+		}
 		if w.Held != nil && held != (v.Kind == Hold) {
 			w.Held(v)
 		}
 		held = v.Kind == Hold
-		if !held {
-			if hold > 0 && !now.Before(due) {
-				if report, over, err := w.over(ctx, from, hold, now); err != nil || over {
-					return report, err
-				}
+		passed := hold + now.Sub(due)
+		if hold > 0 && !held && (passed >= hold || w.Proved && !now.Before(soaked) && proved(h)) {
+			if report, over, err := w.over(ctx, h, from, min(passed, hold)); err != nil || over {
+				return report, err
 			}
 		}
 		select {
@@ -93,16 +108,19 @@ func (w Watcher) Watch(ctx context.Context, from time.Time, hold time.Duration) 
 	}
 }
 
-// over reports whether the hold, which has passed, was seen and is enough.
-func (w Watcher) over(ctx context.Context, from time.Time, hold time.Duration, now time.Time) (Report, bool, error) {
+// proved reports whether the judge calls next proved no worse.
+func proved(h History) bool { return h.Evidence != nil && h.Evidence.Decision == judge.Promote }
+
+// over reports whether the hold, of which so much has passed, was seen and is enough.
+func (w Watcher) over(ctx context.Context, h History, from time.Time, passed time.Duration) (Report, bool, error) {
 	seen, err := w.Samples.Observed(ctx, from)
 	if err != nil {
 		return Report{}, false, domain.Errorf(domain.Failed, "the ticks of the hold cannot be counted: %w", err)
 	}
-	if float64(seen) < seenShare*hold.Seconds() {
+	if float64(seen) < seenShare*passed.Seconds() {
 		return Report{}, false, nil
 	}
-	report := Report{From: from, To: now}
+	report := Report{From: from, To: time.Now(), Judge: h.Evidence}
 	if report.Stable, report.Next, err = w.Samples.Totals(ctx, from); err != nil || w.Enough == nil {
 		return report, err == nil, err
 	}
@@ -123,6 +141,7 @@ func replay(l Limits, h History, from time.Time) *Breach {
 		past := h
 		past.Now, past.Last, past.Seconds = s.At, s.At, h.Seconds[first:n+1]
 		past.Next, past.Stable, past.Critical = starts(h.Next), starts(h.Stable), nil // their state of now says nothing about then
+		past.Evidence = nil                                                           // the judge sees every tick himself, and his word is of now
 		if v := Judge(l, past); v.Kind == RollBack {
 			harm := past
 			harm.Seconds = h.Seconds[:n+1]

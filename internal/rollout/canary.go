@@ -18,7 +18,8 @@ func Canary(f Fleet, s Settings) Plan {
 	for _, step := range s.Steps {
 		d.raise(step.Weight)
 		bake := d.bake(d.deploy, step.Hold)
-		bake.Proof, bake.Proved = d.deploy == domain.DeployProduction, step.Proved
+		up := d.deploy == domain.DeployProduction // staging only holds
+		bake.Proof, bake.Proved = up, up && step.Proved
 	}
 	last := domain.WeightAll - s.Holdback
 	d.consumers(last)

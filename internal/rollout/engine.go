@@ -59,6 +59,8 @@ type Watch struct {
 	Hold time.Duration
 	// Proof says that the hold ends upwards: it needs evidence, or somebody's word, before it ends.
 	Proof bool
+	// Proved lets it end earlier when next is proved no worse.
+	Proved bool
 }
 
 // Guard watches next. A nil error means that the hold is over and was seen, and the finding says what was seen; any error
@@ -71,6 +73,8 @@ type Guard interface {
 type Finding struct {
 	Verdict  string
 	Sentence string
+	// Judged is what the judge said last; nil where nobody judged.
+	Judged *domain.Judged
 }
 
 // Gate is asked before next gets more traffic. It returns when that may be, however long it takes; it is never asked
@@ -108,6 +112,7 @@ type Progress struct {
 	Until   time.Time // end of a bake
 	Message string
 	Verdict string // of a bake that ended well
+	Judged  *domain.Judged
 	By      string // who ended it early: the guard, or a person
 }
 
@@ -296,7 +301,7 @@ func (e *Engine) step(ctx context.Context, r *Rollout, i int) error {
 		}
 		e.lowerBefore(ctx, r, i, err)
 		if err == nil || ctx.Err() == nil { // an interrupted step has no outcome
-			p = Progress{State: domain.DoneState, At: time.Now().UTC(), Verdict: found.Verdict, Message: found.Sentence}
+			p = Progress{State: domain.DoneState, At: time.Now().UTC(), Verdict: found.Verdict, Message: found.Sentence, Judged: found.Judged}
 			if err != nil {
 				p.State, p.Message, p.By = domain.FailedState, err.Error(), askedBy(err)
 			}
@@ -336,7 +341,7 @@ func (e *Engine) guarded(ctx context.Context, r *Rollout, i int, began time.Time
 		return Finding{}, nil // to the guard 0 is no end at all
 	}
 	if s.Verb == Bake {
-		return e.Guard.Watch(ctx, r, Watch{From: began, Hold: s.Hold, Proof: s.Proof})
+		return e.Guard.Watch(ctx, r, Watch{From: began, Hold: s.Hold, Proof: s.Proof, Proved: s.Proved})
 	}
 	if i > r.Plan.Settled() {
 		return Finding{}, again(ctx, func() error { return e.effect(ctx, r, s) })

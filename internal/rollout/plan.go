@@ -39,7 +39,7 @@ type Step struct {
 	// Traffic says whether the checks of a check step run under traffic or at 0 %.
 	Traffic bool `json:"traffic,omitempty"`
 	// Proof says that a bake is followed by a higher weight: low traffic alone does not end it. Proved lets it end before its
-	// hold, when next is proved safe.
+	// hold, when next is proved no worse.
 	Proof  bool `json:"proof,omitempty"`
 	Proved bool `json:"proved,omitempty"`
 }
@@ -179,7 +179,7 @@ func (s Settings) Surge() int {
 type Weight struct {
 	Weight int           `json:"weight"`
 	Hold   time.Duration `json:"hold"`
-	Proved bool          `json:"proved,omitempty"` // ends earlier when next is proved safe
+	Proved bool          `json:"proved,omitempty"` // ends earlier when next is proved no worse
 }
 
 // New makes the plan of a strategy.
