@@ -59,6 +59,8 @@ type Backend struct {
 type Endpoint struct {
 	Index int    `json:"index"`
 	Addr  string `json:"addr"` // host:port
+	// Warm is when it has warmed up; zero is at once. Its latencies are marked as cold until then.
+	Warm time.Time `json:"warm,omitzero"`
 }
 
 // Sticky names the app's own id of a visitor.

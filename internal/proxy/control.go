@@ -247,14 +247,14 @@ func (c *control) build(r domain.Route, was *route, salt []byte) *route {
 	t := &route{Route: r, key: r.Key(), cookie: cookieName(r.Key())}
 	switch {
 	case was != nil && was.Rollout == r.Rollout:
-		t.salt, t.draws = was.salt, was.draws
+		t.salt, t.draws, t.seen = was.salt, was.draws, was.seen
 	case len(salt) == len(t.salt):
 		copy(t.salt[:], salt)
 	default:
 		_, _ = rand.Read(t.salt[:]) // never fails
 	}
 	if t.draws == nil {
-		t.draws = newDrawer(t.salt)
+		t.draws, t.seen = newDrawer(t.salt), newSeen()
 	}
 	t.labels = newLabels(r.Endpoints, r.Segments)
 	if was != nil && slices.Equal(was.Endpoints, r.Endpoints) && maps.Equal(was.Segments, r.Segments) {
@@ -299,6 +299,7 @@ func (c *control) backend(t *route, b *domain.Backend) *backend {
 			i.live(c.life)
 		}
 		live.instances = append(live.instances, i)
+		live.warm = later(live.warm, e.Warm)
 	}
 	return live
 }
@@ -309,12 +310,15 @@ func (c *control) meter(t, was *route, side domain.Side) *meter {
 	if b == nil {
 		return nil
 	}
+	var m *meter
 	if was != nil && was.Rollout == t.Rollout && was.Weight == t.Weight && was.labels == t.labels &&
-		idOf(was.backendOf(side)) == b.id {
-		return was.meterOf(side)
+		was.splits() == t.splits() && was.Split == t.Split && idOf(was.backendOf(side)) == b.id {
+		m = was.meterOf(side)
+	} else {
+		m = newMeter(t, side, b.id)
+		c.meters = append(c.meters, m)
 	}
-	m := newMeter(&t.Route, side, b.id, t.labels)
-	c.meters = append(c.meters, m)
+	m.warm = later(m.warm, b.warm)
 	return m
 }
 
@@ -378,7 +382,7 @@ func (c *control) tick(now time.Time) {
 	var series []measure.Series
 	kept := c.meters[:0]
 	for _, m := range c.meters {
-		series = m.take(series)
+		series = m.take(now, series)
 		if m.idle++; !m.retired || m.open.Load() > 0 {
 			m.idle = 0
 		}

@@ -5,6 +5,9 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 	"sync/atomic"
+
+	"github.com/belay-cd/belay/internal/domain"
+	"github.com/belay-cd/belay/internal/measure"
 )
 
 // block is how many draws one permutation serves.
@@ -58,4 +61,12 @@ func deal(key [32]byte, index uint64) *dealt {
 // drawnNext reports whether a draw is next's at a weight in hundredths of a percent.
 func drawnNext(u uint32, weight int) bool {
 	return uint64(u)*10_000 < uint64(weight)<<32
+}
+
+// placeboShare is measure.PlaceboShare in the unit of weights.
+const placeboShare uint64 = measure.PlaceboShare * domain.WeightAll
+
+// drawnPlacebo reports whether a draw of stable's lies in the placebo's part: the top of what next leaves at a weight.
+func drawnPlacebo(u uint32, weight int) bool {
+	return (1<<32-uint64(u))*domain.WeightAll*domain.WeightAll <= placeboShare*uint64(domain.WeightAll-weight)<<32
 }

@@ -22,13 +22,13 @@ type exchange struct {
 	out    http.Header // of the answer
 	secure bool
 
-	route  *route
-	side   domain.Side // whose the draw made it
-	home   *backend    // of that side
-	on     *backend    // where it runs now: home, or stable for a request that next could not serve
-	inst   *instance
-	cookie string
-	meter  *meter // nil for requests of checks
+	route *route
+	side  domain.Side // whose the draw made it
+	home  *backend    // of that side
+	on    *backend    // where it runs now: home, or stable for a request that next could not serve
+	inst  *instance
+	unit  unit
+	meter *meter // nil for requests of checks
 
 	started  time.Time
 	latency  time.Duration // to the first byte of the answer, -1 before it
@@ -54,6 +54,7 @@ func (x *exchange) serve(w http.ResponseWriter) {
 	x.home.first.Store(x.started.UnixNano())
 	if x.meter != nil {
 		x.meter.open.Add(1)
+		x.meter.begin(x.in, &x.unit)
 	}
 	defer x.finish() // also when the answer broke off and ServeHTTP panics to cut the connection
 	if isUpgrade(x.in.Header) && !isWebSocket(x.in.Header) {
@@ -229,9 +230,9 @@ func (x *exchange) modify(res *http.Response) error {
 	if isUpgrade(x.in.Header) && res.StatusCode != http.StatusSwitchingProtocols {
 		x.out.Set("Connection", "close") // what follows on it was not checked
 	}
-	if x.cookie != "" && !isShared(res.Header) {
+	if x.unit.cookie != "" && !isShared(res.Header) {
 		c := http.Cookie{ //nolint:gosec // secure wherever the request was; plain http has to keep its visitors too
-			Name: x.route.cookie, Value: x.cookie, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: x.secure,
+			Name: x.route.cookie, Value: x.unit.cookie, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: x.secure,
 		}
 		res.Header.Add("Set-Cookie", c.String())
 	}
@@ -329,7 +330,7 @@ func (x *exchange) count() {
 	case x.status >= http.StatusInternalServerError:
 		outcome = measure.Errored
 	}
-	x.meter.record(x.in, outcome, x.latency)
+	x.meter.record(&x.unit, outcome, x.latency)
 }
 
 func idOf(b *backend) string {

@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"hash/fnv"
+	"io"
 	"maps"
 	"net/http"
 	"slices"
@@ -16,8 +18,18 @@ const most = 20
 
 const other = "other"
 
-// label is one thing that is counted on its own. Its address is its identity.
-type label struct{ endpoint, segment string }
+// label is one thing that is counted on its own. Its address is its identity while the route stands still, its hash also
+// after that.
+type label struct {
+	endpoint, segment string
+	hash              uint64
+}
+
+func newLabel(endpoint, segment string) label {
+	h := fnv.New64a()
+	_, _ = io.WriteString(h, endpoint+"\x00"+segment) // never fails
+	return label{endpoint, segment, h.Sum64()}
+}
 
 // labels names what requests are counted under. Stable and next share it, so that both have the same names.
 type labels struct {
@@ -41,39 +53,35 @@ type segment struct {
 }
 
 func newLabels(endpoints []string, segments map[string]domain.Segment) *labels {
-	l := &labels{rest: label{endpoint: other}}
+	l := &labels{total: newLabel("", ""), rest: newLabel(other, "")}
 	l.endpoints.overflow = &l.rest
 	for _, e := range endpoints {
 		method, path, _ := strings.Cut(e, " ")
-		l.patterns = append(l.patterns, pattern{
-			label: label{endpoint: e}, method: method, parts: strings.Split(path, "/"),
-		})
+		l.patterns = append(l.patterns, pattern{label: newLabel(e, ""), method: method, parts: strings.Split(path, "/")})
 	}
 	for _, name := range slices.Sorted(maps.Keys(segments)) {
-		l.segments = append(l.segments, segment{
-			name: name, source: segments[name],
-			values: &interned{overflow: &label{segment: name + "=" + other}},
-		})
+		rest := newLabel("", name+"="+other)
+		l.segments = append(l.segments, segment{name: name, source: segments[name], values: &interned{overflow: &rest}})
 	}
 	return l
 }
 
-// each calls f with every label of the request: the total, its endpoint, its segments.
-func (l *labels) each(r *http.Request, f func(*label)) {
-	f(&l.total)
-	f(l.endpoint(r))
+// of appends every label of the request: the total, its endpoint, its segments.
+func (l *labels) of(r *http.Request, list []*label) []*label {
+	list = append(list, &l.total, l.endpoint(r))
 	for i := range l.segments {
 		s := &l.segments[i]
 		if v := s.value(r); v != "" {
-			f(s.values.get(s.name, v, func() label { return label{segment: s.name + "=" + v} }))
+			list = append(list, s.values.get(s.name, v, func() label { return newLabel("", s.name+"="+v) }))
 		}
 	}
+	return list
 }
 
 func (l *labels) endpoint(r *http.Request) *label {
 	if len(l.patterns) == 0 {
 		part := firstPart(r.URL.Path)
-		return l.endpoints.get(r.Method, part, func() label { return label{endpoint: r.Method + " " + part} })
+		return l.endpoints.get(r.Method, part, func() label { return newLabel(r.Method+" "+part, "") })
 	}
 	for i := range l.patterns {
 		if p := &l.patterns[i]; p.method == r.Method && p.matches(r.URL.Path) {

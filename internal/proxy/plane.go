@@ -43,7 +43,7 @@ func (p *plane) users(secure bool) http.Handler {
 			if !secure && p.redirect(w, r, x.route) {
 				return
 			}
-			x.side, x.cookie = x.route.choose(r)
+			x.side, x.unit.ticket = x.route.choose(r)
 			x.home = x.route.backendOf(x.side)
 			if x.home == nil {
 				w.Header().Set("Retry-After", "5")

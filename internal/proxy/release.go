@@ -88,6 +88,7 @@ type backend struct {
 	*release
 	commit    string
 	instances []*instance
+	warm      time.Time // when the last of them has warmed up
 }
 
 // instance is the live side of one instance.

@@ -97,8 +97,8 @@ func TestVisitorsWithAnIdAreSplitFairlyAndNeverGoBack(t *testing.T) {
 				if by.Cookie != "" {
 					r = request("Cookie", by.Cookie+"="+id(i))
 				}
-				side, cookie := rt.choose(r)
-				if cookie != "" {
+				side, k := rt.choose(r)
+				if k.cookie != "" {
 					t.Fatalf("%s id in %+v: gets Belay's cookie too", kind, *by)
 				}
 				return side == domain.Next
@@ -137,7 +137,8 @@ func TestVisitorsWithACookieNeverGoBack(t *testing.T) {
 	for _, weight := range growth[:len(growth)-1] {
 		rt := s.at(weight)
 		for range 1_000 {
-			_, c := rt.choose(request("", ""))
+			_, k := rt.choose(request("", ""))
+			c := k.cookie
 			if c == "" {
 				t.Fatal("a visitor who is drawn gets no cookie")
 			}
@@ -146,7 +147,7 @@ func TestVisitorsWithACookieNeverGoBack(t *testing.T) {
 		next := 0
 		for i, c := range cookies {
 			side, again := rt.choose(request("Cookie", rt.cookie+"="+c))
-			if again != "" {
+			if again.cookie != "" {
 				t.Fatal("a visitor with a cookie gets another one")
 			}
 			if moved[i] && side != domain.Next {

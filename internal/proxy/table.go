@@ -29,6 +29,7 @@ type route struct {
 	salt         [32]byte
 	cookie       string
 	draws        *drawer
+	seen         *seen
 	stable, next *backend
 	labels       *labels
 	stableMeter  *meter

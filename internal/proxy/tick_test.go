@@ -83,9 +83,11 @@ func TestEndpointsAreBounded(t *testing.T) {
 	for i := range 60 {
 		r, _ := http.NewRequest(http.MethodGet, "/p"+strings.Repeat("x", i)+"/y", nil)
 		r.AddCookie(&http.Cookie{Name: "c", Value: strings.Repeat("v", i+1)})
-		l.each(r, func(l *label) { seen[*l] = true })
+		for _, l := range l.of(r, nil) {
+			seen[*l] = true
+		}
 	}
-	if len(seen) != 1+2*(most+1) || !seen[label{endpoint: "GET /p"}] || !seen[label{endpoint: other}] || !seen[label{segment: "c=other"}] {
+	if len(seen) != 1+2*(most+1) || !seen[newLabel("GET /p", "")] || !seen[newLabel(other, "")] || !seen[newLabel("", "c=other")] {
 		t.Errorf("%d labels: %v", len(seen), seen)
 	}
 }

@@ -59,35 +59,52 @@ func cookieName(key string) string {
 	return "belay_" + base64.RawURLEncoding.EncodeToString(sum[:6])
 }
 
-// choose says whose a request is. The second result is the cookie to set, "" for none.
-func (t *route) choose(r *http.Request) (domain.Side, string) {
-	switch {
-	case t.next == nil || t.Weight == 0:
-		return domain.Stable, ""
-	case t.stable == nil || t.Weight >= domain.WeightAll:
-		return domain.Next, ""
-	}
-	u, cookie := t.drawFor(r)
-	if drawnNext(u, t.Weight) {
-		return domain.Next, cookie
-	}
-	return domain.Stable, cookie
+// ticket is the draw that a request goes by.
+type ticket struct {
+	draw    uint32
+	drawn   bool   // there is a draw: neither side has all the traffic
+	fresh   bool   // it was made for this request
+	own     bool   // it is of the app's own id
+	placebo bool   // it lies in the placebo's part of stable
+	cookie  string // to set, "" for none
 }
 
-func (t *route) drawFor(r *http.Request) (uint32, string) {
+// splits reports whether chance decides between two releases.
+func (t *route) splits() bool {
+	return t.stable != nil && t.next != nil && t.Weight > 0 && t.Weight < domain.WeightAll
+}
+
+// choose says whose a request is, and by which draw.
+func (t *route) choose(r *http.Request) (domain.Side, ticket) {
+	if !t.splits() {
+		if t.next == nil || t.Weight == 0 {
+			return domain.Stable, ticket{}
+		}
+		return domain.Next, ticket{}
+	}
+	k := t.drawFor(r)
+	k.drawn = true
+	if drawnNext(k.draw, t.Weight) {
+		return domain.Next, k
+	}
+	k.placebo = drawnPlacebo(k.draw, t.Weight)
+	return domain.Stable, k
+}
+
+func (t *route) drawFor(r *http.Request) ticket {
 	if t.Split == splitRequest {
-		return t.draws.draw(), ""
+		return ticket{draw: t.draws.draw(), fresh: true}
 	}
 	if id := stickyID(t.Sticky, r); id != "" {
-		return hashDraw(t.salt, id), ""
+		return ticket{draw: hashDraw(t.salt, id), own: true}
 	}
 	for _, c := range r.CookiesNamed(t.cookie) {
 		if u, ok := openDraw(t.salt, c.Value); ok {
-			return u, ""
+			return ticket{draw: u}
 		}
 	}
 	u := t.draws.draw()
-	return u, sealDraw(t.salt, u)
+	return ticket{draw: u, fresh: true, cookie: sealDraw(t.salt, u)}
 }
 
 func stickyID(s *domain.Sticky, r *http.Request) string {
