@@ -11,7 +11,10 @@ import (
 )
 
 // storePort gives the deliveries the store in their own words.
-type storePort struct{ *store.Store }
+type storePort struct {
+	*store.Store
+	judges *keeper
+}
 
 // Events lists stored events that match.
 func (s storePort) Events(ctx context.Context, after int64, f delivery.EventFilter, limit int) ([]domain.Event, error) {
@@ -26,6 +29,15 @@ func (s storePort) SaveRollout(ctx context.Context, r domain.RolloutRecord) erro
 		}
 	}
 	return s.Store.SaveRollout(ctx, r)
+}
+
+// FinishRollout ends the work of the rollout's judge, too.
+func (s storePort) FinishRollout(ctx context.Context, r domain.RolloutRecord, slot domain.Slot) error {
+	err := s.Store.FinishRollout(ctx, r, slot)
+	if err == nil {
+		s.judges.jury.Leave(r.ID)
+	}
+	return err
 }
 
 // unpacker keeps local, read-only copies of artifacts.

@@ -11,17 +11,11 @@ import (
 	"github.com/belay-cd/belay/internal/sample"
 )
 
-// tickStore keeps ticks for later: one batch a second at most.
-type tickStore interface {
-	SaveTicks(ctx context.Context, ticks []measure.Tick) error
-}
-
 // collector pulls the proxy's ticks by number, so that each is counted once whoever restarts.
 type collector struct {
 	proxy *proxy.Client
 	book  *sample.Book
-	store tickStore
-	log   *slog.Logger
+	keep  *keeper
 	mask  func(app, text string) string // nil masks nothing
 }
 
@@ -45,7 +39,7 @@ func (c *collector) catchUp(ctx context.Context) {
 			return // the steady pull goes on from here
 		}
 		boot = page.Boot
-		c.keep(ctx, c.book.Add(c.masked(page.Ticks)...))
+		c.keep.add(ctx, c.book.Add(c.masked(page.Ticks)...))
 	}
 }
 
@@ -69,16 +63,6 @@ func (c *collector) masked(ticks []measure.Tick) []measure.Tick {
 	return ticks
 }
 
-// keep stores ticks. An idle second is worth no write.
-func (c *collector) keep(ctx context.Context, fresh []measure.Tick) {
-	if len(fresh) == 0 || !served(fresh) {
-		return
-	}
-	if err := c.store.SaveTicks(ctx, fresh); err != nil && ctx.Err() == nil {
-		c.log.Error("store the ticks", "error", err)
-	}
-}
-
 // run pulls until ctx ends.
 func (c *collector) run(ctx context.Context) {
 	boot := ""
@@ -92,7 +76,7 @@ func (c *collector) run(ctx context.Context) {
 			continue
 		}
 		boot = page.Boot
-		c.keep(ctx, c.book.Add(c.masked(page.Ticks)...))
+		c.keep.add(ctx, c.book.Add(c.masked(page.Ticks)...))
 	}
 }
 

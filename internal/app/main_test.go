@@ -26,6 +26,7 @@ import (
 	"github.com/belay-cd/belay/internal/sample"
 	"github.com/belay-cd/belay/internal/sandbox"
 	"github.com/belay-cd/belay/internal/scrape"
+	"github.com/belay-cd/belay/internal/store"
 	"github.com/belay-cd/belay/internal/supervise"
 )
 
@@ -89,7 +90,7 @@ func newBench(t *testing.T, change ...func(*proxy.Config)) *bench {
 	b.synthetic = &synthetic{checks: b.checks, health: b.client.Health}
 	work, stop := context.WithCancel(context.Background())
 	var done sync.WaitGroup
-	pull := &collector{proxy: b.client, book: b.book, store: noTicks{}, log: slog.New(slog.DiscardHandler)}
+	pull := &collector{proxy: b.client, book: b.book, keep: newKeeper(noTicks{}, slog.New(slog.DiscardHandler))}
 	done.Go(func() { pull.run(work) })
 	done.Go(func() { b.scraper.Run(work) })
 	t.Cleanup(func() { stop(); done.Wait() })
@@ -113,7 +114,12 @@ func (b *bench) end(dir string) {
 
 type noTicks struct{}
 
-func (noTicks) SaveTicks(context.Context, []measure.Tick) error { return nil }
+func (noTicks) SaveCheckpoint(context.Context, store.Checkpoint) error { return nil }
+func (noTicks) LastTick(context.Context, string) (int64, error)        { return 0, nil }
+func (noTicks) JudgeOf(context.Context, string) ([]byte, int64, error) { return nil, 0, nil }
+func (noTicks) EachTick(context.Context, store.TickFilter, func(measure.Tick) error) error {
+	return nil
+}
 
 // shell runs a command as a process, with its variables.
 func shell(ctx context.Context, _ domain.Instance, command string, stdio process.Stdio, env map[string]string) (int, error) {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/belay-cd/belay/internal/domain"
+	"github.com/belay-cd/belay/internal/judge"
 	"github.com/belay-cd/belay/internal/rollout"
 	"github.com/belay-cd/belay/internal/sample"
 	"github.com/belay-cd/belay/internal/scrape"
@@ -13,6 +14,7 @@ import (
 // measurements answers what the deliveries ask, from the ticks in memory and the driver's probes.
 type measurements struct {
 	book   *sample.Book
+	judges *keeper
 	list   func(ctx context.Context, app string, env domain.Environment) ([]domain.InstanceStatus, error)
 	router *router
 	scrape *scrape.Samples // what the apps' own metrics say; nil: nothing
@@ -57,9 +59,23 @@ func (m *measurements) Served(app string, env domain.Environment, from time.Time
 
 // Figures are the rates of a release.
 func (m *measurements) Figures(app string, env domain.Environment, release string, over ...domain.Period) *domain.Figures {
+	return m.book.SumOver(app, env, release, spansOf(over)).Figures()
+}
+
+// Before is what a release served, and its worst minutes.
+func (m *measurements) Before(app string, env domain.Environment, release string, over ...domain.Period) *judge.Before {
+	return m.book.Before(app, env, release, spansOf(over))
+}
+
+func spansOf(over []domain.Period) []sample.Span {
 	spans := make([]sample.Span, len(over))
 	for i, p := range over {
 		spans[i] = sample.Span(p)
 	}
-	return m.book.SumOver(app, env, release, spans).Figures()
+	return spans
+}
+
+// Replay judges the stored ticks of a rollout again.
+func (m *measurements) Replay(ctx context.Context, rec domain.RolloutRecord, c judge.Config, stop judge.Verdict) (judge.Verdict, int, error) {
+	return m.judges.replay(ctx, rec, c, stop)
 }

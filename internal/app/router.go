@@ -17,6 +17,8 @@ import (
 type router struct {
 	proxy *proxy.Client
 	list  func(ctx context.Context, app string, env domain.Environment) ([]domain.InstanceStatus, error)
+	// warmUp is the age from which an instance is warm; each start of one begins anew.
+	warmUp time.Duration
 
 	mu     sync.Mutex
 	routes map[string]domain.Route // as the proxy last answered them
@@ -275,7 +277,7 @@ func sameEndpoints(a, b []domain.Endpoint) bool {
 		return false
 	}
 	for i := range a {
-		if a[i] != b[i] {
+		if a[i].Index != b[i].Index || a[i].Addr != b[i].Addr || !a[i].Warm.Equal(b[i].Warm) {
 			return false
 		}
 	}
@@ -301,10 +303,18 @@ func (r *router) addresses(ctx context.Context, app string, env domain.Environme
 	for _, i := range list {
 		if i.Addr != "" && i.State != domain.Stopped && i.State != domain.Stopping && !r.left(i) {
 			key := i.Release + "/" + i.Role
-			at[key] = append(at[key], domain.Endpoint{Index: i.Index, Addr: i.Addr})
+			at[key] = append(at[key], domain.Endpoint{Index: i.Index, Addr: i.Addr, Warm: r.warm(i)})
 		}
 	}
 	return at, nil
+}
+
+// warm is when an instance has warmed up; zero when that is of no interest, or its start is not known.
+func (r *router) warm(i domain.InstanceStatus) time.Time {
+	if r.warmUp == 0 || i.Started.IsZero() {
+		return time.Time{}
+	}
+	return i.Started.Add(r.warmUp).Round(0).UTC()
 }
 
 // webRoles lists the roles that take traffic in either release.

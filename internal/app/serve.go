@@ -249,7 +249,10 @@ func (s *Server) openProxy(ctx context.Context) error {
 	}
 	s.proxy = proxy.NewClient(c.Socket)
 	s.later("proxy client", func(context.Context) error { s.proxy.Close(); return nil })
-	s.router = &router{proxy: s.proxy, list: s.runner.List}
+	s.router = &router{proxy: s.proxy, list: s.runner.List, warmUp: config.WarmUp}
+	if s.o.Demo {
+		s.router.warmUp = 0 // a demonstration has no minute to wait
+	}
 	if err := s.router.load(ctx); err != nil {
 		return err
 	}
@@ -292,13 +295,15 @@ func (s *Server) openDeliveries(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	pull := &collector{proxy: s.proxy, book: s.book, store: s.store, log: s.log, mask: resolve.masks.text}
+	judges := newKeeper(s.store, s.log)
+	s.later("evidence", judges.close)
+	pull := &collector{proxy: s.proxy, book: s.book, keep: judges, mask: resolve.masks.text}
 	pull.catchUp(ctx)
 	go pull.run(s.work)
 	s.runner.releases = func(ctx context.Context, app string, env domain.Environment) ([]domain.Release, error) {
 		return s.store.Releases(ctx, app, env, loggedReleases)
 	}
-	m := &measurements{book: s.book, list: s.runner.List, router: s.router, scrape: s.samples}
+	m := &measurements{book: s.book, judges: judges, list: s.runner.List, router: s.router, scrape: s.samples}
 	build := &builder{runner: s.runner, store: s.registry, secrets: resolve, runs: s.store, servers: s.openServers(),
 		gate: &evidence.Gate{Key: key, Artifacts: attachments{s.registry}}}
 	if s.o.Listen != "" {
@@ -310,7 +315,7 @@ func (s *Server) openDeliveries(ctx context.Context) error {
 	verify.jobs = jobs.Status
 	tell := s.openNotify(resolve)
 	s.service = delivery.New(delivery.Ports{
-		Store: storePort{s.store}, Source: repositories{s.o.Data}, Builder: build, Tester: build, Secrets: resolve,
+		Store: storePort{s.store, judges}, Source: repositories{s.o.Data}, Builder: build, Tester: build, Secrets: resolve,
 		Checks:       verify,
 		Synthetic:    &synthetic{checks: verify, health: s.proxy.Health},
 		Measurements: m, Runner: s.runner, Traffic: s.router, Logs: stageLogs{s.path("logs")}, Health: s.health,

@@ -11,14 +11,16 @@ import (
 	"github.com/belay-cd/belay/internal/config"
 	"github.com/belay-cd/belay/internal/domain"
 	"github.com/belay-cd/belay/internal/guard"
+	"github.com/belay-cd/belay/internal/judge"
 	"github.com/belay-cd/belay/internal/rollout"
 	"github.com/belay-cd/belay/internal/sample"
 )
 
-// Samples gives the guard its history, and runs the critical checks of the file beside it.
-func (m *measurements) Samples(ctx context.Context, r *rollout.Rollout, f *config.File) (guard.Samples, func()) {
+// Samples gives the guard its history, the judge's word in it, and runs the critical checks of the file beside it.
+func (m *measurements) Samples(ctx context.Context, r *rollout.Rollout, f *config.File, c judge.Config) (guard.Samples, func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	s := m.watched(r.View(), r)
+	s.judged = c
 	var wg sync.WaitGroup
 	wg.Go(func() { s.watchCritical(ctx, criticalChecks(f)) })
 	return s, func() { cancel(); wg.Wait() }
@@ -77,6 +79,7 @@ type samples struct {
 	m       *measurements
 	r       *rollout.Rollout
 	subject sample.Subject
+	judged  judge.Config // without Alpha: by nobody
 	// What was before the rollout.
 	baseline time.Duration
 	parts    []guard.Part
@@ -87,6 +90,7 @@ type samples struct {
 	since        noted
 	marks        map[int64]int64 // where the ticks after a time are counted from
 	begun        map[domain.InstanceID]beginning
+	deaf         bool // the evidence could not be read
 	stable, next consumers
 
 	mu       sync.Mutex
@@ -123,6 +127,7 @@ func (s *samples) History(ctx context.Context, now time.Time, window time.Durati
 		h.Since = s.since.now(drift)
 	}
 	s.addJobs(h.Seconds, now)
+	h.Evidence = s.evidence(ctx)
 	list, err := s.m.list(ctx, s.subject.App, s.subject.Environment)
 	if err != nil {
 		return h, err
@@ -148,6 +153,28 @@ func (s *samples) History(ctx context.Context, now time.Time, window time.Durati
 		h.Critical = append(h.Critical, c)
 	}
 	return h, nil
+}
+
+// evidence is what the judge says; nil when nobody was asked. Evidence that cannot be read holds the rollout: to go on
+// without it would be to begin again with a new chance of blaming the innocent.
+func (s *samples) evidence(ctx context.Context) *judge.Verdict {
+	if s.judged.Alpha <= 0 {
+		return nil
+	}
+	rec := s.r.View().Record
+	if err := s.m.judges.seat(ctx, rec, s.judged); err != nil {
+		if !s.deaf {
+			s.m.judges.log.Error("read the evidence of a rollout", "rollout", rec.ID, "error", err)
+		}
+		s.deaf = true
+		return &judge.Verdict{Decision: judge.Hold, Metric: "numbers", Sentence: "the evidence up to now cannot be read: " + err.Error()}
+	}
+	s.deaf = false
+	v, ok := s.m.judges.jury.Verdict(rec.ID)
+	if !ok { // the rollout is over
+		return nil
+	}
+	return &v
 }
 
 // addJobs adds what the consumers told since they were looked at before to the newest second.

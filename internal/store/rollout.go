@@ -94,6 +94,9 @@ func (s *Store) FinishRollout(ctx context.Context, r domain.RolloutRecord, slot 
 		if err := saveRollout(ctx, tx, r); err != nil {
 			return err
 		}
+		if err := forgetJudge(ctx, tx, r); err != nil {
+			return err
+		}
 		return saveSlot(ctx, tx, slot)
 	})
 }

@@ -1,8 +1,11 @@
 package store_test
 
 import (
+	"bytes"
+	"context"
 	"fmt"
 	"path/filepath"
+	"reflect"
 	"testing"
 	"time"
 
@@ -29,19 +32,15 @@ func TestTicks(t *testing.T) {
 		}
 		ticks = append(ticks, tick)
 	}
-	ok(t, s.SaveTicks(ctx, ticks[:6]))
+	ok(t, save(s, ticks[:6]))
 	changed := ticks[2]
 	changed.Series = nil
-	ok(t, s.SaveTicks(ctx, []measure.Tick{changed}))
-	ok(t, s.SaveTicks(ctx, ticks[3:])) // pulled again after a crash
+	ok(t, save(s, []measure.Tick{changed}))
+	ok(t, save(s, ticks[3:])) // pulled again after a crash
 	if n := must(s.LastTick(ctx, "boot1"))(t); n != 10 {
 		t.Errorf("last: %d", n)
 	}
-	all := must(s.Ticks(ctx, "boot1", 3, 6))(t)
-	if len(all) != 4 || len(all[0].Series) != 4 || len(all[2].Series) != 0 || !all[0].At.Equal(ticks[2].At) {
-		t.Errorf("by number: %+v", all)
-	}
-	list := must(s.TicksOf(ctx, store.TickFilter{App: "shop", Environment: domain.Production, Role: "web", Rollout: "rol_1"}))(t)
+	list := must(all(s, store.TickFilter{App: "shop", Environment: domain.Production, Role: "web", Rollout: "rol_1"}))(t)
 	var requests int64
 	for _, tick := range list {
 		for _, one := range tick.Series {
@@ -54,7 +53,7 @@ func TestTicks(t *testing.T) {
 	if len(list) != 10 || requests != 50+9 {
 		t.Errorf("%d ticks, %d requests; want 10 and 59", len(list), requests)
 	}
-	window := must(s.TicksOf(ctx, store.TickFilter{App: "shop", Environment: domain.Production, From: ticks[3].At, To: ticks[5].At}))(t)
+	window := must(all(s, store.TickFilter{App: "shop", Environment: domain.Production, From: ticks[3].At, To: ticks[5].At}))(t)
 	if len(window) != 3 || len(window[0].Series) != 3 || len(window[1].Series) != 0 {
 		t.Errorf("by time: %+v", window)
 	}
@@ -72,62 +71,134 @@ func TestPruneKeepsDecisiveTicks(t *testing.T) {
 		}
 		ticks = append(ticks, tick)
 	}
-	ok(t, s.SaveTicks(ctx, ticks))
+	ok(t, save(s, ticks))
 	ok(t, s.MarkDecisive(ctx, "rol_2"))
 	if pruned := must(s.PruneTicks(ctx, ticks[7].At))(t); pruned != 4 { // 1, 2, 3, 7
 		t.Errorf("pruned %d, want 4", pruned)
 	}
 	left := ""
-	for _, tick := range must(s.Ticks(ctx, "b", 1, 100))(t) {
-		left += fmt.Sprintf("%d:%d ", tick.N, len(tick.Series))
+	for _, app := range []string{"shop", "blog"} {
+		for _, tick := range must(all(s, store.TickFilter{App: app, Environment: domain.Production}))(t) {
+			left += fmt.Sprintf("%d:%d ", tick.N, len(tick.Series))
+		}
 	}
-	if left != "4:1 5:0 6:1 8:2 9:2 " {
+	if left != "4:1 5:0 6:1 8:1 9:1 4:0 5:0 6:0 8:1 9:1 " {
 		t.Errorf("left: %s", left)
 	}
 }
 
+// What a judge knows is stored with the ticks that he heard, all of it or nothing, while his rollout is open.
 func TestCheckpointIsAllOrNothing(t *testing.T) {
 	ctx, s := t.Context(), fresh(t)
-	d := create(t, s, "shop", "")
-	c := store.Checkpoint{
-		Ticks:      []measure.Tick{{Boot: "b", N: 1}},
-		Deliveries: []domain.Delivery{d, {App: "shop", Number: 9}},
-		Events:     []domain.Event{{Type: "rollout.baking"}},
+	open := func(app string) domain.RolloutRecord {
+		return must(s.OpenRollout(ctx, domain.RolloutRecord{App: app, Environment: domain.Production, State: domain.RolloutOpen}))(t)
 	}
-	wantCode(t, s.SaveCheckpoint(ctx, c), domain.NotFound)
-	if n := must(s.LastTick(ctx, "b"))(t); n != 0 {
-		t.Error("half a checkpoint")
+	shop, blog := open("shop"), open("blog")
+	tick := func(n int64) measure.Tick {
+		return measure.Tick{Boot: "b", N: n, Series: []measure.Series{series("shop", "web", shop.ID, domain.Next, n)}}
 	}
-	wake, cancel := s.Subscribe()
-	defer cancel()
-	c.Deliveries = c.Deliveries[:1]
-	ok(t, s.SaveCheckpoint(ctx, c))
-	<-wake
-	if seq := must(s.LastEvent(ctx))(t); seq != 1 {
-		t.Errorf("event %d", seq)
+	ok(t, s.SaveCheckpoint(ctx, store.Checkpoint{Ticks: []measure.Tick{tick(1)},
+		Judges: map[string][]byte{shop.ID: {1}, blog.ID: {2}, "rol_over": {3}}}))
+	ok(t, s.SaveCheckpoint(ctx, store.Checkpoint{Ticks: []measure.Tick{tick(2), tick(3)}}))
+	known, after, err := s.JudgeOf(ctx, shop.ID)
+	if err != nil || string(known) != "\x01" {
+		t.Fatalf("%v %v", known, err)
+	}
+	if later := must(all(s, store.TickFilter{App: "shop", Environment: domain.Production, Rollout: shop.ID, After: after}))(t); len(later) != 2 || later[0].N != 2 {
+		t.Errorf("what came later: %+v", later)
+	}
+	if known, _, err := s.JudgeOf(ctx, "rol_over"); known != nil || err != nil {
+		t.Errorf("of a rollout that is over: %v %v", known, err)
+	}
+	canceled, cancel := context.WithCancel(ctx)
+	cancel()
+	if err := s.SaveCheckpoint(canceled, store.Checkpoint{Ticks: []measure.Tick{tick(4)}, Judges: map[string][]byte{shop.ID: {4}}}); err == nil {
+		t.Fatal("stored without anybody who waits")
+	}
+	if known, _, _ := s.JudgeOf(ctx, shop.ID); string(known) != "\x01" || must(s.LastTick(ctx, "b"))(t) != 3 {
+		t.Errorf("half a checkpoint: %v", known)
+	}
+	shop.State = domain.RolloutDone
+	ok(t, s.FinishRollout(ctx, shop, domain.Slot{App: "shop", Environment: domain.Production}))
+	if known, _, err := s.JudgeOf(ctx, shop.ID); known != nil || err != nil {
+		t.Errorf("after its end: %v %v", known, err)
+	}
+	if known, _, err := s.JudgeOf(ctx, blog.ID); string(known) != "\x02" || err != nil {
+		t.Errorf("the other one: %v %v", known, err)
 	}
 }
 
-// BenchmarkCheckpoint is the one transaction per second: 10 open rollouts with 4 endpoints on both sides.
+// All that the proxy counts comes back as it was.
+func TestSeriesRoundTrip(t *testing.T) {
+	s := fresh(t)
+	latency, first := &measure.Histogram{}, &measure.Histogram{}
+	latency.AddN(20*time.Millisecond, 7)
+	first.Add(time.Second)
+	whole := series("shop", "web", "rol_1", domain.Stable, 12)
+	whole.Release, whole.Weight, whole.Errors, whole.Unserved, whole.Latency = "rel_1", 500, 3, 1, latency
+	whole.Drawn, whole.Cold = 9, true
+	whole.Units = &measure.Units{Errors: 2, Latency: first}
+	whole.Placebo = &measure.Units{Drawn: 1, Errors: 1, Latency: first}
+	quiet := whole
+	quiet.Endpoint, quiet.Units, quiet.Placebo, quiet.Latency = "GET /", &measure.Units{}, nil, nil // visitors who came before
+	want := measure.Tick{Boot: "b", N: 1, At: time.UnixMilli(1_800_000_000_123).UTC(), Series: []measure.Series{whole, quiet}}
+	ok(t, save(s, []measure.Tick{want}))
+	got := must(all(s, store.TickFilter{App: "shop", Environment: domain.Production}))(t)
+	if len(got) != 1 || !reflect.DeepEqual(got[0], want) {
+		t.Errorf("%+v\nwant %+v", got, want)
+	}
+}
+
+// save stores ticks alone.
+func save(s *store.Store, ticks []measure.Tick) error {
+	return s.SaveCheckpoint(context.Background(), store.Checkpoint{Ticks: ticks})
+}
+
+// all reads ticks into a list.
+func all(s *store.Store, f store.TickFilter) (list []measure.Tick, err error) {
+	err = s.EachTick(context.Background(), f, func(t measure.Tick) error { list = append(list, t); return nil })
+	return list, err
+}
+
+// BenchmarkCheckpoint is the one transaction of a second: so many open rollouts with 4 endpoints on both sides, and a tenth
+// of their judges.
 func BenchmarkCheckpoint(b *testing.B) {
+	for _, rollouts := range []int{1, 50, 1000} {
+		b.Run(fmt.Sprint(rollouts), func(b *testing.B) { benchmarkCheckpoint(b, rollouts) })
+	}
+}
+
+func benchmarkCheckpoint(b *testing.B, rollouts int) {
 	s := open(b, filepath.Join(b.TempDir(), "belay.db"))
-	var c store.Checkpoint
-	tick := measure.Tick{Boot: "b"}
-	for i := range 10 {
+	tick, ids := measure.Tick{Boot: "b"}, []string{}
+	latency := &measure.Histogram{}
+	for i := range 40 {
+		latency.AddN(time.Duration(i+1)*time.Millisecond, 3)
+	}
+	for i := range rollouts {
 		app := fmt.Sprintf("app%d", i)
-		c.Deliveries = append(c.Deliveries, create(b, s, app, ""))
 		record, err := s.OpenRollout(b.Context(), domain.RolloutRecord{App: app, Environment: domain.Production, State: domain.RolloutOpen})
 		ok(b, err)
-		c.Rollouts = append(c.Rollouts, record)
-		c.Events = append(c.Events, domain.Event{App: app, Type: "rollout.baking"})
-		for range 4 {
-			tick.Series = append(tick.Series, series(app, "web", record.ID, domain.Stable, 95), series(app, "web", record.ID, domain.Next, 5))
+		ids = append(ids, record.ID)
+		for range 5 {
+			for _, side := range []domain.Side{domain.Stable, domain.Next} {
+				one := series(app, "web", record.ID, side, 120)
+				one.Latency = latency
+				tick.Series = append(tick.Series, one)
+			}
 		}
 	}
+	known := bytes.Repeat([]byte{7}, judgeSize)
 	for b.Loop() {
 		tick.N++
 		tick.At = time.Now()
-		c.Ticks = []measure.Tick{tick}
+		c := store.Checkpoint{Ticks: []measure.Tick{tick}, Judges: map[string][]byte{}}
+		for i := int(tick.N % 10); i < rollouts; i += 10 {
+			c.Judges[ids[i]] = known
+		}
 		ok(b, s.SaveCheckpoint(b.Context(), c))
 	}
 }
+
+// judgeSize is about what a judge with 20 parts knows.
+const judgeSize = 30 << 10
