@@ -1,0 +1,166 @@
+package judge
+
+import (
+	"math"
+	"time"
+
+	"github.com/belay-cd/belay/internal/measure"
+)
+
+// enough is how many latencies of stable's past are needed before any is ranked.
+const enough = 20
+
+// spread counts latencies by bucket, where a bucket is one or several of a histogram's. It forgets: see halve.
+type spread struct {
+	begin  int // the bucket of counts[0]
+	counts []int64
+	total  int64
+}
+
+// add counts n in a bucket.
+func (s *spread) add(bucket int, n int64) {
+	switch {
+	case len(s.counts) == 0:
+		s.begin, s.counts = bucket, append(s.counts, 0)
+	case bucket < s.begin:
+		grown := make([]int64, s.begin-bucket+len(s.counts))
+		copy(grown[s.begin-bucket:], s.counts)
+		s.begin, s.counts = bucket, grown
+	}
+	for bucket >= s.begin+len(s.counts) {
+		s.counts = append(s.counts, 0)
+	}
+	s.counts[bucket-s.begin] += n
+	s.total += n
+}
+
+// halve forgets half of what was counted and keeps every quantile where it is.
+func (s *spread) halve() {
+	seen, kept := int64(0), int64(0)
+	for i, n := range s.counts {
+		seen += n
+		s.counts[i] = seen/2 - kept
+		kept = seen / 2
+	}
+	s.total = kept
+}
+
+// quantile returns the bucket below or in which the share q lies, -1 when nothing was counted.
+func (s *spread) quantile(q float64) int {
+	rank := max(1, int64(math.Ceil(q*float64(s.total))))
+	for i, n := range s.counts {
+		if rank -= n; rank <= 0 && n > 0 {
+			return s.begin + i
+		}
+	}
+	return -1
+}
+
+// cut returns the rank of each bucket from begin on: the middle of those between the levels that lie in or below it, so that
+// ties are ranked as their average. What lies below begin has rank 0, what lies above the last has the highest.
+func (s *spread) cut(to []uint8) []uint8 {
+	to = to[:0]
+	below, seen := 0, int64(0) // levels that lie below this bucket
+	for _, n := range s.counts {
+		seen += n
+		until := below
+		for until < len(levels) && int64(math.Ceil(levels[until]*float64(s.total))) <= seen {
+			until++
+		}
+		to = append(to, uint8((below+until)/2))
+		below = until
+	}
+	return to
+}
+
+// latency is one metric's evidence of slowness.
+type latency struct {
+	harm         capital
+	menu         *menu
+	coarse       int    // how many of a histogram's buckets are one here
+	keep         int64  // how many of stable's latencies are kept
+	halved       int64  // the second of the rollout when they were last halved
+	next, stable spread // what was counted lately: stable's ranks the next ticks', both are shown to people
+}
+
+func newLatency(m *menu, coarse int, keep int64) latency {
+	return latency{harm: newCapital(len(m.prior)), menu: m, coarse: coarse, keep: keep}
+}
+
+// scratch is memory that a judge uses again for every tick; nothing in it outlives one.
+type scratch struct {
+	cut          []uint8
+	next, stable tally
+}
+
+// rank tallies one side by the ranks of stable's past; shift takes buckets of next to where they are without the margin.
+func (l *latency) rank(h *measure.Histogram, shift []int16, cut []uint8, to *tally) {
+	*to = tally{}
+	for _, p := range h.Pairs() {
+		bucket := int(p.Bucket)
+		if shift != nil {
+			bucket = int(shift[bucket])
+		}
+		g, at := 0, bucket/l.coarse-l.stable.begin
+		if at >= len(cut) {
+			g = ranks - 1
+		} else if at >= 0 {
+			g = int(cut[at])
+		}
+		to[g] += p.Count
+	}
+}
+
+// score multiplies the bets with one stratum.
+func (l *latency) score(s *scratch, next, stable *measure.Histogram, shift []int16, safe []float64) {
+	if l.stable.total < enough || len(next.Pairs()) == 0 || len(stable.Pairs()) == 0 {
+		return
+	}
+	s.cut = l.stable.cut(s.cut)
+	l.rank(next, shift, s.cut, &s.next)
+	l.rank(stable, nil, s.cut, &s.stable)
+	l.menu.scores(l.harm.logs, &s.next, &s.stable)
+	if safe != nil {
+		safeMenu.scores(safe, &s.next, &s.stable)
+	}
+}
+
+// learn adds a stratum to the past.
+func (l *latency) learn(next, stable *measure.Histogram, now int64) {
+	for _, p := range next.Pairs() {
+		l.next.add(int(p.Bucket)/l.coarse, p.Count)
+	}
+	for _, p := range stable.Pairs() {
+		l.stable.add(int(p.Bucket)/l.coarse, p.Count)
+	}
+	for l.stable.total > l.keep || l.next.total > l.keep || now-l.halved >= 60 && l.stable.total > l.keep/10 {
+		l.next.halve()
+		l.stable.halve()
+		l.halved = now
+	}
+}
+
+// seconds returns the quantile q of a side in seconds.
+func (l *latency) seconds(s *spread, q float64) float64 {
+	bucket := s.quantile(q)
+	if bucket < 0 {
+		return 0
+	}
+	// The geometric middle of the buckets that are one here.
+	return float64(measure.Upper(bucket*l.coarse)) / float64(time.Second) * math.Pow(measure.Ratio, float64(l.coarse-2)/2)
+}
+
+// shifts returns, for each bucket, the one that a latency of next is ranked as: shorter by the margin or by the grain,
+// whichever is more. Harm is more than both.
+func shifts(margin float64, grain time.Duration) []int16 {
+	down := int(math.Round(math.Log(margin) / math.Log(measure.Ratio)))
+	list := make([]int16, measure.Buckets)
+	for b := range list {
+		to := max(b-down, 0)
+		if grain > 0 {
+			to = min(to, measure.Bucket(measure.Upper(b)-grain))
+		}
+		list[b] = int16(to)
+	}
+	return list
+}

@@ -1,0 +1,298 @@
+package judge
+
+import (
+	"cmp"
+	"math"
+	"slices"
+)
+
+// row is one metric's evidence of harm.
+type row struct {
+	of    *metric
+	slow  bool    // of its latency, not its errors
+	log   float64 // ln E
+	stake float64
+}
+
+// weighed is ln of what the row brings to the whole.
+func (r row) weighed() float64 { return math.Log(r.stake) + r.log }
+
+// name is the metric as a verdict names it.
+func (r row) name() string {
+	what := "errors"
+	if r.slow {
+		what = "latency"
+	}
+	if r.of.name != "" {
+		what += " of " + r.of.name
+	}
+	return what
+}
+
+// rows returns the evidence of every metric, the guiltiest first.
+func (j *Judge) rows() []row {
+	errors, latency, part := errorsStake, latencyStake, partStake/2
+	if j.config.Margin == 0 {
+		errors, latency, part = errorsStake+latencyStake, 0, partStake
+	}
+	planned := j.config.Minutes
+	list := make([]row, 0, 2*(1+len(j.parts)))
+	add := func(m *metric, forErrors, forLatency float64) {
+		list = append(list, row{of: m, log: m.harm.total(planned), stake: forErrors})
+		if j.config.Margin > 0 {
+			list = append(list, row{of: m, slow: true, log: m.latency.harm.total(planned), stake: forLatency})
+		}
+	}
+	add(j.all, errors, latency)
+	for _, m := range j.parts {
+		add(m, part, part)
+	}
+	slices.SortStableFunc(list, func(a, b row) int {
+		return cmp.Or(cmp.Compare(b.weighed(), a.weighed()), cmp.Compare(a.of.name, b.of.name))
+	})
+	return list
+}
+
+// evidence is ln of the whole: the sum of every metric's E times its stake, and the stakes that lie still. A mean of bets is a
+// bet, whatever they have to do with each other.
+func evidence(rows []row) float64 {
+	still := 1.0
+	terms := make([]float64, 0, len(rows)+1)
+	for _, r := range rows {
+		terms = append(terms, r.weighed())
+		still -= r.stake
+	}
+	if still > 1e-12 {
+		terms = append(terms, math.Log(still))
+	}
+	slices.Sort(terms) // the same sum in whatever order the parts came
+	return sumLog(terms)
+}
+
+// finding is a verdict in the making.
+type finding struct {
+	rows    []row
+	whole   float64 // ln E of harm
+	needed  float64
+	guilty  *row // what is blamed: over what is needed and over the floor
+	doubted row  // what would be, were it over the floor
+	past    float64
+	proofs  [2]float64 // ln E of safety: errors, latency
+	control bool       // both sides were drawn
+}
+
+func (j *Judge) find() finding {
+	f := finding{rows: j.rows(), needed: j.needed(), past: j.past.total(j.config.Minutes)}
+	f.whole = evidence(f.rows)
+	f.control = min(j.drawn[0], j.drawn[1], j.next.Requests, j.stable.Requests) > 0
+	f.proofs = [2]float64{j.safety.total(), sumLog(j.swift)}
+	if f.control && f.whole >= f.needed {
+		f.guilty, f.doubted = j.blame(f)
+	}
+	return f
+}
+
+// blame names the metric that did it: of those that would have been enough alone, and else the one that brings the most, the
+// first that is over its floor. A part is named instead of the whole where the whole is bad because of it.
+func (j *Judge) blame(f finding) (guilty *row, doubted row) {
+	for i, r := range f.rows {
+		alone := r.weighed() >= f.needed
+		if i > 0 && !alone {
+			break
+		}
+		if !j.overFloor(r) {
+			continue
+		}
+		if part := j.because(f, r); part != nil {
+			return part, r
+		}
+		return &f.rows[i], r
+	}
+	return nil, f.rows[0]
+}
+
+// because finds a part that alone would be enough and has most of what is wrong with the whole, but not most of its
+// traffic.
+func (j *Judge) because(f finding, total row) *row {
+	if total.of != j.all {
+		return nil
+	}
+	w := j.all.windows.best()
+	for i, r := range f.rows {
+		if r.of == j.all || r.slow != total.slow || r.weighed() < f.needed || !j.overFloor(r) {
+			continue
+		}
+		p := r.of.windows.best()
+		if 5*p.next.Requests > 4*w.next.Requests {
+			continue
+		}
+		if r.slow || 5*p.next.Errors >= 4*w.next.Errors {
+			return &f.rows[i]
+		}
+	}
+	return nil
+}
+
+// overFloor says that what was seen of a metric is more than the floor below which nothing is harm.
+func (j *Judge) overFloor(r row) bool {
+	if r.slow {
+		_, next, stable := r.of.latency.telling(j.config)
+		return next-stable > j.config.Grain.Seconds()
+	}
+	return r.of.windows.best().excess() > j.config.Floor
+}
+
+// telling is the quantile that shows the slowness, the p95 first, and both sides' latencies there in seconds.
+func (l *latency) telling(c Config) (q, next, stable float64) {
+	for _, q := range []float64{.95, .5, .75, .9, .99, .995, .999} {
+		next, stable = l.seconds(&l.next, q), l.seconds(&l.stable, q)
+		if next > c.Margin*stable && next-stable > c.Grain.Seconds() {
+			return q, next, stable
+		}
+	}
+	return .95, l.seconds(&l.next, .95), l.seconds(&l.stable, .95)
+}
+
+// Verdict says what the ticks so far prove.
+func (j *Judge) Verdict() Verdict {
+	f := j.find()
+	v := Verdict{
+		Next: j.next, Stable: j.stable, Ticks: j.ticks, Boot: j.boot, N: j.n,
+		Evidence: grown(f.whole), Needed: grown(f.needed),
+		ProofNeeded: 1 / j.config.Beta, Proof: grown(j.proof(f)),
+	}
+	if !f.control {
+		v.Evidence, v.Proof = 1, 1
+		v.History = j.next.Requests > 0
+		if j.compares() {
+			v.Evidence = grown(f.past)
+		}
+	}
+	v.Decision, v.Metric = j.decide(f)
+	if v.Decision == RollBack && f.guilty == nil {
+		v.History, v.Evidence = true, grown(f.past)
+	}
+	v.Detectable, v.DetectableRate = j.detectable()
+	v.Metrics = j.metrics(f)
+	v.Sentence = j.sentence(&v, f)
+	if v.Metric == metricNumbers {
+		v.Evidence, v.Needed, v.Proof, v.ProofNeeded = tame(v.Evidence), tame(v.Needed), tame(v.Proof), tame(v.ProofNeeded)
+	}
+	return v
+}
+
+// tame makes a number of what is none: JSON has no others.
+func tame(x float64) float64 {
+	if !finite(x) {
+		return 0
+	}
+	return x
+}
+
+// proof is ln E of the must-pass metric with the least.
+func (j *Judge) proof(f finding) float64 {
+	if j.config.Margin > 0 {
+		return min(f.proofs[0], f.proofs[1])
+	}
+	return f.proofs[0]
+}
+
+// The names of what holds a release.
+const (
+	metricNumbers = "numbers"
+	metricSplit   = "split"
+	metricPlacebo = "placebo"
+	metricLimit   = "limit"
+)
+
+// decide takes the decisions in their order: what cannot be trusted comes first, harm before safety.
+func (j *Judge) decide(f finding) (d Decision, metric string) {
+	if j.faulty != "" || j.broken != "" || !j.sound(f) {
+		return Hold, metricNumbers
+	}
+	suspect, planned := -math.Log(j.config.Alpha), j.config.Minutes
+	doubt := ""
+	switch {
+	case j.split.total(planned) >= suspect:
+		doubt = metricSplit
+	case j.placebo.total(planned) >= suspect:
+		doubt = metricPlacebo
+	}
+	switch {
+	case doubt != "":
+		return Hold, doubt
+	case f.guilty != nil:
+		return RollBack, f.guilty.name()
+	case j.historyHarm(f) != "":
+		return RollBack, j.historyHarm(f)
+	case j.config.Limit > 0 && j.limit.total() >= suspect:
+		return Hold, metricLimit
+	case j.next.Requests == 0:
+		return NoData, ""
+	case f.control && j.proof(f) >= -math.Log(j.config.Beta):
+		return Promote, j.least(f)
+	}
+	return Watch, j.least(f)
+}
+
+// least is the must-pass metric that is proved least.
+func (j *Judge) least(f finding) string {
+	if j.config.Margin > 0 && f.proofs[1] < f.proofs[0] {
+		return "latency"
+	}
+	return "errors"
+}
+
+// sound says that all that is reckoned with are numbers.
+func (j *Judge) sound(f finding) bool {
+	for _, x := range []float64{f.whole, f.past, f.proofs[0], f.proofs[1], j.split.total(j.config.Minutes), j.placebo.total(j.config.Minutes)} {
+		if !finite(x) {
+			return false
+		}
+	}
+	return true
+}
+
+// compares says that there is a history and traffic that only it can be compared with.
+func (j *Judge) compares() bool { return j.config.Before != nil && j.past.next.Requests > 0 }
+
+// historyHarm names what is worse than history, over its floor.
+func (j *Judge) historyHarm(f finding) string {
+	if !j.compares() || f.past < f.needed {
+		return ""
+	}
+	planned := j.config.Minutes
+	if j.past.errors.total(planned) >= j.past.latency.total(planned) {
+		if rate(j.past.next)-j.config.Before.WorstErrors > j.config.Floor {
+			return "errors"
+		}
+		return ""
+	}
+	return "latency"
+}
+
+// metrics are the rows for people.
+func (j *Judge) metrics(f finding) []Evidence {
+	list := make([]Evidence, 0, len(f.rows))
+	for _, r := range f.rows {
+		now := &r.of.windows.now
+		if r.slow && r.of.latency.next.total == 0 || !r.slow && now.next.Requests == 0 {
+			continue
+		}
+		e := Evidence{Metric: r.name(), Harm: tame(grown(r.log)), Weight: r.stake, Next: now.next, Stable: now.stable}
+		if r.slow {
+			l := &r.of.latency
+			e.NextP95, e.StableP95 = l.seconds(&l.next, .95), l.seconds(&l.stable, .95)
+			if e.StableP95 > 0 {
+				e.Ratio = e.NextP95 / e.StableP95
+			}
+		} else {
+			if stable := rate(now.stable); stable > 0 {
+				e.Ratio = rate(now.next) / stable
+			}
+			e.Low, e.High = j.band(r.of.splits)
+		}
+		list = append(list, e)
+	}
+	return list
+}
