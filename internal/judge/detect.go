@@ -22,7 +22,7 @@ func (j *Judge) detectable() (factor, errorRate float64) {
 	shown := func(k float64) bool {
 		var logs [len(worse)]float64
 		for i := range logs {
-			logs[i] = evenWorse[i] + k*lnWorse[i] - (k+kStable)*d.harm[i]
+			logs[i] = worsePrior[i] + k*lnWorse[i] - (k+kStable)*d.harm[i]
 		}
 		return sumLog(logs[:])+math.Log(begun(0, j.config.Minutes)*stake) >= j.needed()
 	}

@@ -5,13 +5,15 @@ import "math"
 // worse are the alternatives that the bet on harm mixes over: how many times Config.Ratio as often units of next fail.
 var worse = [...]float64{1.3, 1.6, 2, 3, 5, 10, 30, 100, 1e3, 1e5}
 
+// worsePrior is how the stake is shared out between them: most on what takes longest to see and is still worth a rollback.
+var worsePrior = logs([]float64{.06, .08, .14, .21, .2, .13, .08, .05, .03, .02})
+
 // better are the alternatives of the bet on safety: the share of the tolerated failures that next has.
 var better = [...]float64{0.02, 0.1, 0.25, 0.5, 0.75}
 
 var (
-	evenWorse = even(len(worse))
-	lnWorse   = logs(worse[:])
-	lnBetter  = logs(better[:])
+	lnWorse  = logs(worse[:])
+	lnBetter = logs(better[:])
 )
 
 func logs(list []float64) []float64 {

@@ -303,7 +303,7 @@ func (j *Judge) add(m *metric, s *Stratum) {
 	minute := j.clock.minute()
 	m.windows.note(j.clock.now, j.at)
 	m.windows.add(s.Weight, Total{next.Requests, next.Errors}, Total{stable.Requests, stable.Errors}, next.Failed, stable.Failed)
-	m.harm.begin(minute, j.config.Minutes, evenWorse)
+	m.harm.begin(minute, j.config.Minutes, worsePrior)
 	if next.Failed+stable.Failed > 0 {
 		m.count(s.Weight, next.Failed, stable.Failed)
 		m.harm.errorsHarm(j.design(s.Weight), next.Failed, stable.Failed)

@@ -25,8 +25,8 @@ func (p *placebo) failed(j *Judge, s *Stratum) {
 	p.next.Requests += s.Placebo.Drawn
 	p.stable.Errors += rest
 	p.stable.Requests += max(s.Stable.Drawn-s.Placebo.Drawn, 0)
-	p.worse.begin(j.clock.minute(), j.config.Minutes, evenWorse)
-	p.better.begin(j.clock.minute(), j.config.Minutes, evenWorse)
+	p.worse.begin(j.clock.minute(), j.config.Minutes, worsePrior)
+	p.better.begin(j.clock.minute(), j.config.Minutes, worsePrior)
 	if s.Placebo.Drawn == 0 && slice == 0 && p.next.Requests == 0 {
 		return // no placebo is drawn here
 	}
