@@ -250,11 +250,15 @@ func (c *control) build(r domain.Route, was *route, salt []byte) *route {
 		t.salt, t.draws, t.seen = was.salt, was.draws, was.seen
 	case len(salt) == len(t.salt):
 		copy(t.salt[:], salt)
+		t.seen = c.recall(t)
 	default:
 		_, _ = rand.Read(t.salt[:]) // never fails
 	}
 	if t.draws == nil {
-		t.draws, t.seen = newDrawer(t.salt), newSeen()
+		t.draws = newDrawer(t.salt)
+	}
+	if t.seen == nil {
+		t.seen = newSeen()
 	}
 	t.labels = newLabels(r.Endpoints, r.Segments)
 	if was != nil && slices.Equal(was.Endpoints, r.Endpoints) && maps.Equal(was.Segments, r.Segments) {

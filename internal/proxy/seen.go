@@ -32,8 +32,16 @@ type filter struct {
 }
 
 type layer struct {
-	added atomic.Int64
-	words []atomic.Uint64
+	added   atomic.Int64
+	words   []atomic.Uint64
+	touched []atomic.Uint64 // bit i is set where page i has changed since it was last written
+}
+
+// pageWords is how many words are written at once.
+const pageWords = 512
+
+func newLayer(words int) *layer {
+	return &layer{words: make([]atomic.Uint64, words), touched: make([]atomic.Uint64, (words/pageWords+63)/64)}
 }
 
 func newFilter(layers int) filter {
@@ -59,32 +67,44 @@ func (f *filter) layer(i int) *layer {
 	if l := f.layers[i].Load(); l != nil {
 		return l
 	}
-	f.layers[i].CompareAndSwap(nil, &layer{words: make([]atomic.Uint64, layerWords[i])})
+	f.layers[i].CompareAndSwap(nil, newLayer(layerWords[i]))
 	return f.layers[i].Load()
 }
 
 func (l *layer) full() bool { return l.added.Load() >= int64(perWord*len(l.words)) }
 
+// close lets nothing more in.
+func (l *layer) close() { l.added.Store(int64(perWord * len(l.words))) }
+
 func (l *layer) has(hash uint64) bool {
-	word, bits := l.place(hash)
-	return word.Load()&bits == bits
+	at, bits := l.place(hash)
+	return l.words[at].Load()&bits == bits
 }
 
 func (l *layer) add(hash uint64) bool {
-	word, bits := l.place(hash)
+	at, bits := l.place(hash)
+	word := &l.words[at]
 	if word.Load()&bits == bits || word.Or(bits)&bits == bits {
 		return false
 	}
 	l.added.Add(1)
+	l.touch(at / pageWords)
 	return true
 }
 
+func (l *layer) touch(page uint64) {
+	mark, bit := &l.touched[page/64], uint64(1)<<(page%64)
+	if mark.Load()&bit == 0 {
+		mark.Or(bit)
+	}
+}
+
 // place is the word of a hash and its four bits there.
-func (l *layer) place(hash uint64) (word *atomic.Uint64, bits uint64) {
+func (l *layer) place(hash uint64) (at, bits uint64) {
 	for i := range 4 {
 		bits |= 1 << (hash >> (6 * i) & 63)
 	}
-	return &l.words[(hash>>32)*uint64(len(l.words))>>32], bits
+	return (hash >> 32) * uint64(len(l.words)) >> 32, bits
 }
 
 // hashUnit is the hash of a draw under a label.

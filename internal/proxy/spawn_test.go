@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/belay-cd/belay/internal/domain"
+	"github.com/belay-cd/belay/internal/measure"
 )
 
 // resident is the resident memory of a process in MiB.
@@ -163,4 +164,37 @@ func BenchmarkProxyFlip(b *testing.B) {
 	slices.Sort(took)
 	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "µs-p50")
 	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "µs-p99")
+}
+
+// BenchmarkMeasure is what measuring adds to a request: the draw, its labels and what is counted under them.
+func BenchmarkMeasure(b *testing.B) {
+	for _, kind := range []string{"request", "fresh", "cookie", "id"} {
+		b.Run(kind, func(b *testing.B) {
+			c := controlIn(b, filepath.Join(b.TempDir(), "table.json"))
+			r := routeTo(backendOn("aaaaaaa", "127.0.0.1:1"), backendOn("bbbbbbb", "127.0.0.1:2"), 500)
+			if kind == "request" {
+				r.Split = splitRequest
+			}
+			if kind == "id" {
+				r.Sticky = &domain.Sticky{Header: "X-Customer"}
+			}
+			if _, err := c.put(r); err != nil {
+				b.Fatal(err)
+			}
+			t := c.plane.table.Load().routes[r.Key()]
+			req := request("X-Customer", "17")
+			if _, k := t.choose(req); kind == "cookie" {
+				req.Header.Set("Cookie", t.cookie+"="+k.cookie)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				var u unit
+				var side domain.Side
+				side, u.ticket = t.choose(req)
+				m := t.meterOf(side)
+				m.begin(req, &u)
+				m.record(&u, measure.Served, 3*time.Millisecond)
+			}
+		})
+	}
 }

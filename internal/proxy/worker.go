@@ -75,6 +75,7 @@ func work(o options) error {
 	w.serve()
 	w.say(sayServing)
 	go w.tick(ctx)
+	go w.control.remember(ctx)
 	orphaned := make(chan struct{})
 	go func() {
 		_, _ = io.Copy(io.Discard, start) // ends with the holder
