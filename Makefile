@@ -5,7 +5,7 @@ SHELL       := /bin/bash
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo 0.1.0)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-.PHONY: help build test torture bench bench-peers demo generate fmt lint clean
+.PHONY: help build test torture bench bench-peers bench-judge demo generate fmt lint clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,10 @@ bench: ## the figures of docs/BENCHMARKS.md, in under 10 minutes (BENCH=Name, AR
 
 bench-peers: ## the same of nginx, HAProxy and Caddy, fetched from Debian (ARGS="-requests 10000")
 	@scripts/bench-peers $(ARGS)
+
+bench-judge: ## how often the judge errs and how soon it sees harm (OUT=table.md ERRORS=10000 LATENCY=1000 POWER=500 ONLY=power)
+	BELAY_JUDGE_TABLE=$(abspath $(or $(OUT),bin/judge.md)) BELAY_JUDGE_ERRORS=$(ERRORS) BELAY_JUDGE_LATENCY=$(LATENCY) BELAY_JUDGE_POWER=$(POWER) \
+	  BELAY_JUDGE_ONLY=$(ONLY) go test -run '^TestBenchmark$$' -count 1 -timeout 12h -v ./internal/judge/lab
 
 demo: build ## deliver an example for real, break it, watch it come back; STAY=1 leaves it running
 	@bin/belay demo $(if $(STAY),--stay)

@@ -173,7 +173,7 @@ func (t Traffic) world(plan []Step, e Effect) World {
 		w.Latency = t.palette()
 	}
 	if t.PerVisitor > 1 {
-		w.Visitors = &Visitors{Tail: t.PerVisitor / (t.PerVisitor - 1), Most: 2000}
+		w.Visitors = visitors(t.PerVisitor)
 	}
 	w.Weather = func(d dice) func(int) Weather {
 		recorded := t.resample(d)

@@ -1,10 +1,12 @@
 package lab
 
 import (
+	"math"
+
 	"github.com/belay-cd/belay/internal/judge"
 )
 
-// Visitors keep their release: each of them is drawn once, and makes many requests.
+// Visitors are drawn once and keep their draw: whoever is below the weight is next's. Each makes many requests.
 type Visitors struct {
 	// Tail is how heavy the tail of the number of requests is: it falls like x^-Tail. Most is the most that one makes.
 	Tail, Most float64
@@ -14,86 +16,113 @@ type Visitors struct {
 	PerRequest bool
 }
 
-// horizon is for how many seconds at most one stays.
-const horizon = 512
-
-// visits is into how many moments the requests of one visitor are gathered.
-const visits = 6
+// A visitor's requests are gathered in a few visits, with breaks of up to a minute.
+const (
+	visits  = 6
+	longest = 60
+)
 
 // guests are the visitors who are there.
 type guests struct {
 	Visitors
 	dice
-	mean  float64 // requests of one visitor
-	at    int
-	sides [2][horizon]moment // stable, next
+	mean float64 // requests of one visitor
+	at   int
+	ring [longest + 1][]guest // by the second of their next visit
+	side [2]judge.Side        // stable, next
 }
 
-// moment is what a second will bring.
-type moment struct {
-	requests, errors, failed int64
+// guest is one visitor.
+type guest struct {
+	draw       float64 // 0 … 1
+	left, each int64   // requests to come, and of each visit
+	prone      bool
+	failed     bool
 }
 
-func newGuests(v Visitors, d dice) *guests {
-	g := &guests{Visitors: v, dice: d}
-	const sample = 20_000
-	probe := newDice(1, 1)
-	for range sample {
-		g.mean += float64(int64(probe.heavy(v.Tail, v.Most))) / sample
+func newGuests(v Visitors, d dice) *guests { return &guests{Visitors: v, dice: d, mean: v.mean()} }
+
+// mean is how many requests a visitor makes on average: the sum of the chances of at least 1, 2, 3 and so on.
+func (v Visitors) mean() float64 {
+	sum := 0.0
+	for k := 1.0; k <= v.Most; k++ {
+		sum += math.Pow(k, -v.Tail)
 	}
-	return g
+	return sum
+}
+
+// visitors make so many requests on average.
+func visitors(mean float64) *Visitors {
+	v := &Visitors{Most: 500}
+	low, high := 0.5, 20.0
+	for range 50 {
+		if v.Tail = (low + high) / 2; v.mean() > mean {
+			low = v.Tail
+		} else {
+			high = v.Tail
+		}
+	}
+	return v
 }
 
 // second fills in one second: visitors come, and those who are there make requests.
 func (g *guests) second(r *Rollout, now Weather, bad Effect, s *judge.Stratum) {
+	g.side = [2]judge.Side{}
 	n := g.poisson(r.world.Rate * now.Load / g.mean)
 	next := r.dealer.take(n, now.Weight)
-	for range next {
-		g.come(&g.sides[1], now.Errors, bad)
+	g.side[1].Drawn, g.side[0].Drawn = next, n-next
+	w := float64(now.Weight) / full
+	for i := range n {
+		u := g.Float64()
+		if i < next {
+			u *= w
+		} else {
+			u = w + u*(1-w)
+		}
+		requests := int64(g.heavy(g.Tail, g.Most))
+		g.visit(guest{draw: u, left: requests, each: (requests + visits - 1) / visits, prone: g.Float64() < g.Prone}, now, bad)
 	}
-	for range n - next {
-		g.come(&g.sides[0], now.Errors, Effect{})
+	here := g.ring[g.at]
+	g.ring[g.at] = nil
+	for _, one := range here {
+		g.visit(one, now, bad)
 	}
-	g.fill(&s.Next, &g.sides[1], next)
-	g.fill(&s.Stable, &g.sides[0], n-next)
+	g.ring[g.at] = here[:0] // nobody comes back within the same second
+	g.at = (g.at + 1) % len(g.ring)
 	if r.world.Latency != nil {
-		s.Next.Latency = r.painter.paint(r.world.Latency, s.Next.Drawn, now.Slower*bad.slower(), bad.Tail)
-		s.Stable.Latency = r.painter.paint(r.world.Latency, s.Stable.Drawn, now.Slower, 0)
+		g.side[0].Latency = r.painter.paint(r.world.Latency, g.side[0].Drawn, now.Slower, 0)
+		g.side[1].Latency = r.painter.paint(r.world.Latency, g.side[1].Drawn, now.Slower*bad.slower(), bad.Tail)
 	}
-	r.placebo(s)
-	g.at = (g.at + 1) % horizon
-}
-
-func (g *guests) fill(s *judge.Side, side *[horizon]moment, drawn int64) {
-	m := &side[g.at]
-	s.Requests, s.Errors, s.Drawn, s.Failed = m.requests, m.errors, drawn, m.failed
 	if g.PerRequest {
-		s.Drawn, s.Failed = m.requests, m.errors
+		for i := range g.side {
+			g.side[i].Drawn, g.side[i].Failed = g.side[i].Requests, g.side[i].Errors
+		}
 	}
-	*m = moment{}
+	s.Stable, s.Next = g.side[0], g.side[1]
+	r.placebo(s)
 }
 
-// come plans all that one visitor will do.
-func (g *guests) come(side *[horizon]moment, errors float64, bad Effect) {
-	requests := int64(g.heavy(g.Tail, g.Most))
-	p := errors
-	if g.Float64() < g.Prone {
+// visit lets one visitor make requests, and come back later for the rest.
+func (g *guests) visit(one guest, now Weather, bad Effect) {
+	p, side := now.Errors, &g.side[0]
+	if one.prone {
 		p = g.Trouble
 	}
-	p = bad.fails(p)
-	at, failed := g.at, false
-	for left := requests; left > 0; {
-		now := min(left, (requests+visits-1)/visits)
-		left -= now
-		m := &side[at]
-		m.requests += now
-		if k := g.binomial(now, p); k > 0 {
-			m.errors += k
-			if !failed {
-				m.failed++
-				failed = true
-			}
+	if one.draw*full < float64(now.Weight) {
+		p, side = bad.fails(p), &g.side[1]
+	}
+	n := min(one.left, one.each)
+	one.left -= n
+	side.Requests += n
+	if k := g.binomial(n, p); k > 0 {
+		side.Errors += k
+		if !one.failed {
+			side.Failed++
+			one.failed = true
 		}
-		at = (at + 1 + int(g.Uint64()%60)) % horizon
+	}
+	if one.left > 0 {
+		at := (g.at + 1 + int(g.Uint64()%longest)) % len(g.ring)
+		g.ring[at] = append(g.ring[at], one)
 	}
 }
