@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math"
 	"slices"
+
+	"github.com/belay-cd/belay/internal/measure"
 )
 
 // checkpointVersion is the first byte of a checkpoint.
@@ -153,11 +155,13 @@ func (j *Judge) visit(c *codec) {
 	c.bool(&j.served)
 	c.total(&j.next)
 	c.total(&j.stable)
+	c.bool(&j.alone)
 	c.int(&j.drawn[0])
 	c.int(&j.drawn[1])
 	list(c, &j.unripe, func(d *draws) {
 		c.int(&d.clock)
-		c.count(&d.weight)
+		c.weight(&d.weight)
+		c.failed = c.failed || d.weight == 0
 		c.int(&d.count)
 	})
 	c.floats(j.safety.floor[:])
@@ -207,7 +211,7 @@ func (c *codec) metric(m *metric) {
 	c.mark(&m.windows.now)
 	list(c, &m.windows.marks, c.mark)
 	list(c, &m.splits, func(b *byWeight) {
-		c.count(&b.weight)
+		c.weight(&b.weight)
 		c.int(&b.next)
 		c.int(&b.stable)
 	})
@@ -216,18 +220,88 @@ func (c *codec) metric(m *metric) {
 	c.int(&m.latency.halved)
 	c.spread(&m.latency.next)
 	c.spread(&m.latency.stable)
+	list(c, &m.latency.batches, func(b *batch) {
+		c.text(&b.role)
+		c.weight(&b.weight)
+		c.int(&b.began)
+		c.histogram(&b.next)
+		c.histogram(&b.stable)
+	})
+}
+
+// histogram is read through its JSON, which refuses what is none.
+func (c *codec) histogram(h **measure.Histogram) {
+	pairs := slices.Clone((*h).Pairs())
+	bucket := int64(0)
+	list(c, &pairs, func(p *measure.Pair) {
+		step := int64(p.Bucket) - bucket
+		c.int(&step)
+		c.int(&p.Count)
+		bucket += step
+		p.Bucket = int32(min(max(bucket, -1), measure.Buckets))
+	})
+	if !c.reading || c.failed {
+		return
+	}
+	text := []byte{'['}
+	for i, p := range pairs {
+		if i > 0 {
+			text = append(text, ',')
+		}
+		text = fmt.Appendf(text, "[%d,%d]", p.Bucket, p.Count)
+	}
+	*h = &measure.Histogram{}
+	c.failed = (*h).UnmarshalJSON(append(text, ']')) != nil
 }
 
 func (c *codec) mark(m *mark) {
-	for _, x := range []*int64{&m.clock, &m.at, &m.failedNext, &m.failedStab, &m.share} {
+	for _, x := range []*int64{&m.clock, &m.at, &m.failedNext, &m.failedStab} {
 		c.int(x)
 	}
+	c.float(&m.share)
 	c.total(&m.next)
 	c.total(&m.stable)
 }
 
+// spread is written as runs of empty buckets and counts.
 func (c *codec) spread(s *spread) {
 	c.count(&s.begin)
-	c.int(&s.total)
-	list(c, &s.counts, c.int)
+	var runs []int64 // how many empty ones, and then a count, again and again
+	if !c.reading {
+		empty := int64(0)
+		for _, n := range s.counts {
+			if n == 0 {
+				empty++
+				continue
+			}
+			runs = append(runs, empty, n)
+			empty = 0
+		}
+		runs = append(runs, empty)
+	}
+	list(c, &runs, c.int)
+	if !c.reading {
+		return
+	}
+	s.counts, s.total = nil, 0
+	for i, n := range runs {
+		if i%2 == 1 {
+			s.counts = append(s.counts, n)
+			s.total += n
+			c.failed = c.failed || n < 0
+			continue
+		}
+		if n < 0 || n > int64(measure.Buckets-len(s.counts)) {
+			c.failed = true
+			return
+		}
+		s.counts = append(s.counts, make([]int64, n)...)
+	}
+	c.failed = c.failed || s.begin < 0 || s.begin+len(s.counts) > measure.Buckets
+}
+
+// weight refuses one at which there is no control.
+func (c *codec) weight(x *int) {
+	c.count(x)
+	c.failed = c.failed || *x < 0 || *x >= whole
 }

@@ -49,6 +49,7 @@ type Judge struct {
 	ticks   int64
 	broken  string // the first thing that was no count
 	served  bool   // next had traffic
+	alone   bool   // all of its last traffic was without a control
 	next    Total
 	stable  Total
 	drawn   [2]int64 // of next and stable where there was a control
@@ -168,7 +169,7 @@ func (j *Judge) Tick(t Tick) bool {
 		j.order = append(j.order, &t.Strata[i])
 	}
 	slices.SortStableFunc(j.order, compareStrata)
-	var served Total
+	var served, alone Total
 	drawn := false
 	for _, s := range j.order {
 		if what := s.fault(); what != "" {
@@ -183,7 +184,13 @@ func (j *Judge) Tick(t Tick) bool {
 		drawn = drawn || s.Next.Drawn > 0
 		served.Requests += s.Next.Requests
 		served.Errors += s.Next.Errors
+		if s.Weight == whole {
+			alone.Requests += s.Next.Requests
+		}
 		j.stratum(s)
+	}
+	if served.Requests > 0 {
+		j.alone = alone.Requests == served.Requests
 	}
 	if drawn {
 		j.ticks++
@@ -203,7 +210,7 @@ func compareStrata(a, b *Stratum) int {
 }
 
 // most is more than any count can be.
-const most = int64(1) << 60
+const most = int64(1) << 50
 
 // fault says what in a stratum is no count.
 func (s *Stratum) fault() string {
@@ -311,13 +318,7 @@ func (j *Judge) add(m *metric, s *Stratum) {
 	if j.config.Margin == 0 || s.Cold {
 		return
 	}
-	m.latency.harm.begin(minute, j.config.Minutes, m.latency.menu.prior)
-	safe := j.swift
-	if m.part {
-		safe = nil
-	}
-	m.latency.score(&j.scratch, next.Latency, stable.Latency, j.shift, safe)
-	m.latency.learn(next.Latency, stable.Latency, j.clock.now)
+	j.time(m, s, next.Latency, stable.Latency)
 }
 
 // maxWeights bounds how many weights failures are told apart by.

@@ -2,6 +2,7 @@ package judge
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/belay-cd/belay/internal/measure"
@@ -80,8 +81,25 @@ type latency struct {
 	coarse       int    // how many of a histogram's buckets are one here
 	keep         int64  // how many of stable's latencies are kept
 	halved       int64  // the second of the rollout when they were last halved
-	next, stable spread // what was counted lately: stable's ranks the next ticks', both are shown to people
+	next, stable spread // what was counted lately: stable's ranks the next batch, both are shown to people
+	batches      []batch
 }
+
+// batch collects latencies of one stratum over several ticks, for with few of them a comparison that next is itself a good
+// part of says little. It ends with a number of latencies of both sides together, or with time, neither of which depends on
+// the draws; and until it has ended, nothing of it goes into the past that ranks it.
+type batch struct {
+	role         string
+	weight       int
+	began        int64 // second of the rollout
+	next, stable *measure.Histogram
+}
+
+const (
+	batchSize    = 40
+	batchSeconds = 60
+	maxBatches   = 4 // of one metric, for several roles
+)
 
 func newLatency(m *menu, coarse int, keep int64) latency {
 	return latency{harm: newCapital(len(m.prior)), menu: m, coarse: coarse, keep: keep}
@@ -111,21 +129,64 @@ func (l *latency) rank(h *measure.Histogram, shift []int16, cut []uint8, to *tal
 	}
 }
 
-// score multiplies the bets with one stratum.
-func (l *latency) score(s *scratch, next, stable *measure.Histogram, shift []int16, safe []float64) {
-	if l.stable.total < enough || len(next.Pairs()) == 0 || len(stable.Pairs()) == 0 {
+// time adds one stratum's latencies to a metric.
+func (j *Judge) time(m *metric, s *Stratum, next, stable *measure.Histogram) {
+	l, now := &m.latency, j.clock.now
+	for i := len(l.batches) - 1; i >= 0; i-- {
+		if now-l.batches[i].began >= batchSeconds {
+			j.settle(m, l.take(i))
+		}
+	}
+	n := next.Count() + stable.Count()
+	if n == 0 {
 		return
 	}
-	s.cut = l.stable.cut(s.cut)
-	l.rank(next, shift, s.cut, &s.next)
-	l.rank(stable, nil, s.cut, &s.stable)
-	l.menu.scores(l.harm.logs, &s.next, &s.stable)
-	if safe != nil {
-		safeMenu.scores(safe, &s.next, &s.stable)
+	i := slices.IndexFunc(l.batches, func(b batch) bool { return b.role == s.Role && b.weight == s.Weight })
+	if i < 0 {
+		b := batch{role: s.Role, weight: s.Weight, began: now, next: next, stable: stable}
+		if n >= batchSize {
+			j.settle(m, b)
+			return
+		}
+		if len(l.batches) == maxBatches {
+			j.settle(m, l.take(0))
+		}
+		b.next, b.stable = next.Clone(), stable.Clone()
+		l.batches = append(l.batches, b)
+		return
+	}
+	b := &l.batches[i]
+	b.next.Merge(next)
+	b.stable.Merge(stable)
+	if b.next.Count()+b.stable.Count() >= batchSize {
+		j.settle(m, l.take(i))
 	}
 }
 
-// learn adds a stratum to the past.
+// take takes a batch out of those that wait.
+func (l *latency) take(i int) batch {
+	b := l.batches[i]
+	l.batches = slices.Delete(l.batches, i, i+1)
+	return b
+}
+
+// settle multiplies the bets with a batch, and only then learns from it.
+func (j *Judge) settle(m *metric, b batch) {
+	l, s := &m.latency, &j.scratch
+	if l.stable.total >= enough && len(b.next.Pairs()) > 0 && len(b.stable.Pairs()) > 0 {
+		l.harm.begin(j.clock.minute(), j.config.Minutes, l.menu.prior)
+		s.cut = l.stable.cut(s.cut)
+		l.rank(b.next, j.shift, s.cut, &s.next)
+		l.rank(b.stable, nil, s.cut, &s.stable)
+		l.menu.scores(l.harm.logs, &s.next, &s.stable)
+		if !m.part {
+			safeMenu.scores(j.swift, &s.next, &s.stable)
+		}
+	}
+	l.learn(b.next, b.stable, j.clock.now)
+}
+
+// learn adds a batch to the past.
 func (l *latency) learn(next, stable *measure.Histogram, now int64) {
 	for _, p := range next.Pairs() {
 		l.next.add(int(p.Bucket)/l.coarse, p.Count)

@@ -28,8 +28,17 @@ func (j *Judge) sayRollBack(v *Verdict, f finding) string {
 		return j.sayHistory(v)
 	}
 	r := *f.guilty
-	return fmt.Sprintf("%s. If next were no worse, evidence this strong would turn up in fewer than 1 of %s releases",
+	text := fmt.Sprintf("%s. If next were no worse, evidence this strong would turn up in fewer than 1 of %s releases",
 		j.sayHarm(r), number(math.Floor(1/j.config.Alpha)))
+	if r.slow {
+		return text
+	}
+	w := r.of.windows.best()
+	because := int64(math.Round(w.excess() * float64(w.next.Requests)))
+	if because == 1 {
+		return text + ". About 1 request failed because of it"
+	}
+	return fmt.Sprintf("%s. About %s requests failed because of it", text, count(because))
 }
 
 // sayHarm says what was seen of one metric.
@@ -77,7 +86,9 @@ func (j *Judge) sayBoth(v *Verdict) string {
 func (j *Judge) sayWatch(v *Verdict, f finding) string {
 	text := "not proven yet: " + j.sayBoth(v)
 	switch {
-	case !f.control && j.compares():
+	case j.alone && j.config.Before == nil:
+		return text + "; stable has no traffic and there is no history, so nothing is watched but the limit"
+	case j.alone:
 		return fmt.Sprintf("compared with history, no guarantee: stable has no traffic; %s of %s requests to next failed, nothing is worse than before",
 			count(j.past.next.Errors), count(j.past.next.Requests))
 	case !f.control:

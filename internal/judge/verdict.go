@@ -163,14 +163,16 @@ func (j *Judge) Verdict() Verdict {
 	}
 	if !f.control {
 		v.Evidence, v.Proof = 1, 1
-		v.History = j.next.Requests > 0
 		if j.compares() {
 			v.Evidence = grown(f.past)
 		}
 	}
+	v.History = j.alone
 	v.Decision, v.Metric = j.decide(f)
 	if v.Decision == RollBack && f.guilty == nil {
 		v.History, v.Evidence = true, grown(f.past)
+	} else if v.Decision == RollBack || v.Decision == Promote {
+		v.History = false
 	}
 	v.Detectable, v.DetectableRate = j.detectable()
 	v.Metrics = j.metrics(f)

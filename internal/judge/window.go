@@ -6,8 +6,8 @@ import "math"
 type mark struct {
 	clock, at              int64 // seconds of the rollout, and of the wall clock for display
 	next, stable           Total
-	failedNext, failedStab int64 // units
-	share                  int64 // Σ weight × failed units, in hundredths of a percent
+	failedNext, failedStab int64   // units
+	share                  float64 // Σ w × failed units: how many of them next's design expects
 }
 
 // windows remembers what was counted at some earlier moments, the nearer the closer together: a window is all since one of
@@ -54,7 +54,7 @@ func (w *windows) add(weight int, next, stable Total, failedNext, failedStable i
 	n.stable.Errors += stable.Errors
 	n.failedNext += failedNext
 	n.failedStab += failedStable
-	n.share += int64(weight) * (failedNext + failedStable)
+	n.share += float64(weight) / whole * float64(failedNext+failedStable)
 }
 
 // window is what was counted since a moment.
@@ -81,7 +81,7 @@ func (w *windows) best() window {
 	for i, m := range w.marks {
 		k := float64(w.now.failedNext - m.failedNext + w.now.failedStab - m.failedStab)
 		kNext := float64(w.now.failedNext - m.failedNext)
-		expected := float64(w.now.share-m.share) / 10_000
+		expected := w.now.share - m.share
 		score := 0.0
 		if kNext > expected {
 			score = kNext * math.Log(kNext/expected)
