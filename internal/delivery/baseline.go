@@ -16,7 +16,7 @@ type terms struct {
 	Settings settings `json:"settings"`
 	// Baseline is what stable served before; nil when it served nothing.
 	Baseline *domain.Figures `json:"baseline,omitempty"`
-	// Judge is what next is held to, and JudgeHash names it.
+	// Judge is what next is held to, and JudgeHash names it; without an Alpha nobody judges.
 	Judge     judge.Config `json:"judge"`
 	JudgeHash string       `json:"judge_hash"`
 }
@@ -35,20 +35,22 @@ func baselineOf(rec domain.RolloutRecord) *domain.Figures { return termsOf(rec).
 // fix fills in the terms of a rollout: what stable served before it, without the times in which this machine built or tested
 // something.
 func (s *Service) fix(ctx context.Context, rec domain.RolloutRecord, set settings) (terms, error) {
-	t := terms{Settings: set, Judge: set.judge(rec.Environment)}
-	if rec.Stable != "" {
-		busy, err := s.building(ctx, rec.Started.Add(-config.BaselineReach), rec.Started)
-		if err != nil {
-			return t, err
-		}
-		before := calmBefore(rec.Started, busy, config.BaselineFor, config.BaselineReach)
-		if t.Baseline = s.ports.Measurements.Figures(rec.App, rec.Environment, rec.Stable, before...); t.Baseline == nil {
-			// A machine that builds all the time has no calm: what there is counts.
-			before = []domain.Period{{From: rec.Started.Add(-config.BaselineFor), To: rec.Started}}
-			t.Baseline = s.ports.Measurements.Figures(rec.App, rec.Environment, rec.Stable, before...)
-		}
-		t.Judge.Before = s.ports.Measurements.Before(rec.App, rec.Environment, rec.Stable, before...)
+	t := terms{Settings: set}
+	if rec.Stable == "" {
+		return t, nil // a first release is compared with nothing: nobody judges it
 	}
+	busy, err := s.building(ctx, rec.Started.Add(-config.BaselineReach), rec.Started)
+	if err != nil {
+		return t, err
+	}
+	before := calmBefore(rec.Started, busy, config.BaselineFor, config.BaselineReach)
+	if t.Baseline = s.ports.Measurements.Figures(rec.App, rec.Environment, rec.Stable, before...); t.Baseline == nil {
+		// A machine that builds all the time has no calm: what there is counts.
+		before = []domain.Period{{From: rec.Started.Add(-config.BaselineFor), To: rec.Started}}
+		t.Baseline = s.ports.Measurements.Figures(rec.App, rec.Environment, rec.Stable, before...)
+	}
+	t.Judge = set.judge(rec.Environment)
+	t.Judge.Before = s.ports.Measurements.Before(rec.App, rec.Environment, rec.Stable, before...)
 	t.JudgeHash = t.Judge.Hash()
 	return t, nil
 }

@@ -18,8 +18,8 @@ import (
 	"github.com/belay-cd/belay/internal/domain"
 	"github.com/belay-cd/belay/internal/driver/fake"
 	"github.com/belay-cd/belay/internal/guard"
-	"github.com/belay-cd/belay/internal/judge"
 	"github.com/belay-cd/belay/internal/journal"
+	"github.com/belay-cd/belay/internal/judge"
 	"github.com/belay-cd/belay/internal/rollout"
 )
 
@@ -78,6 +78,8 @@ type world struct {
 	// unreachable says that no branch leads to any commit.
 	unreachable bool
 
+	court court
+	lost  domain.Period // seconds of production that were never measured
 	// safe is the store of secrets; nil: there is none.
 	safe *safeDisk
 	life *life
@@ -687,7 +689,8 @@ func (w *world) each(app string, env domain.Environment, from, to time.Time, f f
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for at := from.Truncate(time.Second).Add(time.Second); !at.After(to); at = at.Add(time.Second) {
-		if stable, next, s := w.second(app, env, at); !w.silent.Load() || env == domain.Staging {
+		lost := w.silent.Load() || at.After(w.lost.From) && !at.After(w.lost.To)
+		if stable, next, s := w.second(app, env, at); !lost || env == domain.Staging {
 			f(stable, next, s)
 		}
 	}
@@ -717,6 +720,7 @@ func (w *world) sum(app string, env domain.Environment, release string, from, to
 type samplesOf struct {
 	p ports
 	r *rollout.Rollout
+	c judge.Config
 }
 
 func (s samplesOf) History(ctx context.Context, now time.Time, window time.Duration) (guard.History, error) {
@@ -740,6 +744,7 @@ func (s samplesOf) History(ctx context.Context, now time.Time, window time.Durat
 		}
 		h.Seconds = append(h.Seconds, sec)
 	})
+	h.Evidence = s.p.w.court.word(s.r, s.c, now)
 	list, err := s.p.w.driver.List(ctx, s.r.Next.App, s.r.Next.Environment)
 	for _, i := range list {
 		inst := guard.Instance{Name: fmt.Sprintf("%s/%d", i.Role, i.Index), Failed: i.Failed, Restarts: i.Restarts, Message: i.Message}
@@ -765,11 +770,12 @@ func (s samplesOf) Observed(_ context.Context, from time.Time) (n int, err error
 	return n, nil
 }
 
-func (p ports) Samples(_ context.Context, r *rollout.Rollout, _ *config.File, _ judge.Config) (guard.Samples, func()) {
+func (p ports) Samples(_ context.Context, r *rollout.Rollout, _ *config.File, c judge.Config) (guard.Samples, func()) {
 	if p.w.panics == "guard" {
 		panic("a defect in the guard")
 	}
-	return samplesOf{p, r}, func() {}
+	p.w.court.asked(r, c)
+	return samplesOf{p, r, c}, func() {}
 }
 
 // Traffic is p's routing and, under other arguments, what a rollout served: the port of measurements is its own type.
@@ -797,10 +803,16 @@ func (p ports) Served(app string, env domain.Environment, from time.Time) (reque
 	return p.w.sum(app, env, "", from, time.Now()).Requests, 0
 }
 
-func (p ports) Before(string, domain.Environment, string, ...domain.Period) *judge.Before { return nil }
+func (p ports) Before(app string, env domain.Environment, release string, over ...domain.Period) *judge.Before {
+	f := p.Figures(app, env, release, over...)
+	if f == nil {
+		return nil
+	}
+	return &judge.Before{Requests: perSecond, WorstErrors: f.ErrorRate}
+}
 
-func (p ports) Replay(context.Context, domain.RolloutRecord, judge.Config, judge.Verdict) (judge.Verdict, int, error) {
-	return judge.Verdict{}, 0, nil
+func (p ports) Replay(_ context.Context, rec domain.RolloutRecord, c judge.Config, stop judge.Verdict) (judge.Verdict, int, error) {
+	return p.w.court.again(rec, c, stop)
 }
 
 func (p ports) Figures(app string, env domain.Environment, release string, over ...domain.Period) *domain.Figures {

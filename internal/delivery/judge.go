@@ -37,8 +37,7 @@ const (
 	shownEvery = 10 * time.Second
 )
 
-// word hears what the judge says in one second. Each word that a bake comes to is told once; what takes next back or holds
-// it is told by the guard.
+// word hears what the judge says in one second. What takes next back or holds it is told by the guard.
 func (h *hearing) word(ctx context.Context, v judge.Verdict) {
 	h.last = &v
 	if !h.bake {
@@ -50,19 +49,20 @@ func (h *hearing) word(ctx context.Context, v judge.Verdict) {
 		(time.Since(h.shownAt) < shownEvery || *h.shown == *now) {
 		return
 	}
-	first := h.shown == nil
 	h.shown, h.shownAt = now, time.Now()
-	h.run.update(ctx, func(d *domain.Delivery) { showJudged(d, h.roll.Record.Environment, now) })
+	var stage domain.Stage
+	h.run.update(ctx, func(d *domain.Delivery) { stage = showJudged(d, h.roll.Record.Environment, now) })
 	if h.told == nil {
 		h.told = map[judge.Decision]bool{}
 	}
-	known := h.told[v.Decision]
-	h.told[v.Decision] = true
-	if !fresh || first || known || v.Decision == judge.RollBack || v.Decision == judge.Hold {
+	// Of the others it is news that next is proved, and that it is so no longer.
+	news := v.Decision == judge.Promote || v.Decision == judge.Watch && h.told[judge.Promote]
+	if !news || h.told[v.Decision] || !fresh {
 		return
 	}
-	h.s.emit(ctx, domain.Event{Type: "rollout.judged", App: h.roll.Record.App, Delivery: h.roll.Record.Delivery, By: "judge",
-		Environment: h.roll.Record.Environment, Data: evidenceData(v)})
+	h.told[v.Decision] = true
+	h.s.emit(ctx, domain.Event{Type: "rollout.verdict", App: h.roll.Record.App, Delivery: h.roll.Record.Delivery, By: guard.ByJudge,
+		Stage: stage, Environment: h.roll.Record.Environment, Data: evidenceData(v)})
 }
 
 // evidenceData is what an event carries of a verdict.
@@ -76,8 +76,8 @@ func moved(from, to float64) bool {
 	return math.Abs(to-from) > shownStep*max(from, to, 1)
 }
 
-// showJudged puts it beside the bake that runs in an environment, or was interrupted.
-func showJudged(d *domain.Delivery, env domain.Environment, j *domain.Judged) {
+// showJudged puts it beside the bake that runs in an environment, or was interrupted, and returns that one's stage.
+func showJudged(d *domain.Delivery, env domain.Environment, j *domain.Judged) (stage domain.Stage) {
 	for i := range d.Stages {
 		row := &d.Stages[i]
 		if environmentOf(row.Name) != env {
@@ -86,9 +86,11 @@ func showJudged(d *domain.Delivery, env domain.Environment, j *domain.Judged) {
 		for k := range row.Steps {
 			if s := &row.Steps[k]; s.Verb == string(rollout.Bake) && (s.State == domain.Running || s.State == domain.FailedState) {
 				s.Judge(*j)
+				stage = row.Name
 			}
 		}
 	}
+	return stage
 }
 
 // environmentOf is where a stage's steps happen.

@@ -84,11 +84,14 @@ func (l *ladder) enough(ctx context.Context, report guard.Report) (bool, error) 
 	}
 	busy := report.Next.Requests >= config.LadderRequests
 	if report.Worse() {
-		if report.ErrorRate() > l.run.settings.Guard.ErrorRate {
+		if !report.Judged() && report.ErrorRate() > l.run.settings.Guard.ErrorRate {
 			return false, breached(fmt.Sprintf("%s, over the limit of %s through the whole step", strings.TrimPrefix(report.Sentence(), "not proven: "),
 				rate(l.run.settings.Guard.ErrorRate)))
 		}
 		return l.ask(ctx, strings.TrimPrefix(report.Sentence(), "not proven: "))
+	}
+	if report.Proved() {
+		return true, nil
 	}
 	switch l.run.settings.Undecided {
 	case undecidedPromote:

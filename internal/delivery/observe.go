@@ -150,6 +150,7 @@ func (s *Service) held(ctx context.Context, roll *rollout.Rollout, v guard.Verdi
 
 // decision is a stored verdict.
 type decision struct {
+	Rollout string        `json:"rollout,omitempty"`
 	Limits  guard.Limits  `json:"limits"`
 	History guard.History `json:"history"`
 	Verdict guard.Verdict `json:"verdict"`
@@ -158,7 +159,7 @@ type decision struct {
 }
 
 func (s *Service) keepBreach(ctx context.Context, roll *rollout.Rollout, r *run, b *guard.Breach) {
-	d := decision{Limits: r.settings.Guard, History: b.History, Verdict: b.Verdict, At: *now(), Harm: b.Harm}
+	d := decision{Rollout: roll.Record.ID, Limits: r.settings.Guard, History: b.History, Verdict: b.Verdict, At: *now(), Harm: b.Harm}
 	if err := r.remember(ctx, "decision", d); err != nil {
 		s.options.Log.Error("keep the decision", "rollout", roll.Record.ID, "error", err)
 	}

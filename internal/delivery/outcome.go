@@ -9,6 +9,7 @@ import (
 
 	"github.com/belay-cd/belay/internal/config"
 	"github.com/belay-cd/belay/internal/domain"
+	"github.com/belay-cd/belay/internal/guard"
 	"github.com/belay-cd/belay/internal/rollout"
 )
 
@@ -31,6 +32,7 @@ func (r *run) traffic() *domain.Traffic {
 		return r.d.Traffic
 	}
 	t := r.s.ports.Measurements.Traffic(roll.View())
+	t.Metrics = r.metricsOf(roll)
 	return &t
 }
 
@@ -222,18 +224,22 @@ func (r *run) rolledBack(ctx context.Context, roll *rollout.Rollout, t domain.Tr
 	if roll.Record.Shifted != nil && roll.Record.Ended != nil {
 		after = "after " + r.since(roll).Round(time.Second).String()
 	}
-	o.Sentence = fmt.Sprintf("rolled back %s: %s.", after, strings.TrimPrefix(cause.Error(), rolledBackPrefix))
-	if t.Next != nil {
+	o.Sentence = fmt.Sprintf("rolled back %s: %s.", after, strings.TrimSuffix(strings.TrimPrefix(cause.Error(), rolledBackPrefix), "."))
+	if t.Next == nil {
+		return nil
+	}
+	if d.Verdict.Trigger != guard.ByJudge || !strings.Contains(o.Sentence, strings.TrimSuffix(d.Verdict.Sentence, ".")) { // he says the counts
 		o.Sentence += fmt.Sprintf(" %s of %s requests to %s failed", domain.Thousands(t.Next.Errors), domain.Thousands(t.Next.Requests), roll.Next.Short())
 		if t.Stable != nil && t.Stable.Requests > 0 {
 			o.Sentence += fmt.Sprintf("; %s had %s of %s", roll.Stable.Short(), domain.Thousands(t.Stable.Errors), domain.Thousands(t.Stable.Requests))
 		}
-		because := ". No request failed because of it"
-		if o.FailedBecause > 0 {
-			because = fmt.Sprintf(". About %s failed because of it", plural(int(o.FailedBecause), "request"))
-		}
-		o.Sentence += because
+		o.Sentence += "."
 	}
+	if o.FailedBecause == 0 {
+		o.Sentence += " No request failed because of it"
+		return nil
+	}
+	o.Sentence += fmt.Sprintf(" About %s failed because of it", plural(int(o.FailedBecause), "request"))
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/belay-cd/belay/internal/config"
 	"github.com/belay-cd/belay/internal/domain"
+	"github.com/belay-cd/belay/internal/guard"
 	"github.com/belay-cd/belay/internal/rollout"
 )
 
@@ -167,12 +168,15 @@ func lowTraffic(f *config.File, set settings, now *domain.Figures) string {
 	if set.Rollout.Strategy != rollout.StrategyCanary || len(set.Rollout.Steps) == 0 {
 		return ""
 	}
-	first, rps := set.Rollout.Steps[0], 0.0
+	first, rps, usual := set.Rollout.Steps[0], 0.0, 0.0
 	if now != nil {
-		rps = now.RPS
+		rps, usual = now.RPS, now.ErrorRate
 	}
 	seen := int64(rps * first.Hold.Seconds() * float64(first.Weight) / domain.WeightAll)
 	text := fmt.Sprintf("at %.1f requests/s %s for %s sees about %s", rps, rollout.Percent(first.Weight), domain.Span(first.Hold), requests(seen))
+	if seen > 0 {
+		text += ", which show " + guard.Sees(seen, usual)
+	}
 	flows := 0
 	for _, c := range f.Verify.Checks {
 		if c.HTTP != "" || !c.Run.Zero() {

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/belay-cd/belay/internal/domain"
-	"github.com/belay-cd/belay/internal/guard"
 	"github.com/belay-cd/belay/internal/rollout"
 )
 
@@ -356,78 +355,3 @@ func (s *Service) resumeReturn(ctx context.Context, rec domain.RolloutRecord) er
 	s.goBack(roll, rec.By, make(chan error, 1))
 	return nil
 }
-
-// Explain tells why a delivery ended as it did, and judges the stored measurements again.
-func (s *Service) Explain(ctx context.Context, app string, number int) (domain.Explanation, error) {
-	d, err := s.ports.Store.Delivery(ctx, app, number)
-	if err != nil {
-		return domain.Explanation{}, err
-	}
-	e := domain.Explanation{Delivery: d.Number, App: app, Same: true}
-	if d.Outcome != nil {
-		e.Sentence = d.Outcome.Sentence
-	} else {
-		e.Sentence = fmt.Sprintf("#%d is %s", d.Number, d.State)
-	}
-	if e.Lines, err = s.decisions(ctx, d); err != nil {
-		return e, err
-	}
-	past := s.newRun(d)
-	var stored decision
-	found, err := past.recall(ctx, "decision", &stored)
-	if err != nil || !found {
-		e.Detail = "no trigger acted: there is nothing to judge again"
-		return e, err
-	}
-	e.Replayed = true
-	again := guard.Judge(stored.Limits, stored.History)
-	e.Same = again == stored.Verdict
-	e.Detail = fmt.Sprintf("replayed from %s: the same verdict", plural(len(stored.History.Seconds), "stored tick"))
-	if !e.Same {
-		e.Detail = fmt.Sprintf("replayed from %s: another verdict: %s", plural(len(stored.History.Seconds), "stored tick"), again.Sentence)
-	}
-	return e, nil
-}
-
-// decisions lists what was decided, in the order in which it happened.
-func (s *Service) decisions(ctx context.Context, d domain.Delivery) ([]string, error) {
-	events, err := s.ports.Store.Events(ctx, 0, EventFilter{App: d.App, Delivery: d.Number}, explainDepth)
-	if err != nil {
-		return nil, err
-	}
-	var lines []string
-	for _, e := range events {
-		if line := decisionLine(e); line != "" {
-			lines = append(lines, line)
-		}
-	}
-	return lines, nil
-}
-
-// decisionLine tells one event, "" when it decided nothing.
-func decisionLine(e domain.Event) string {
-	switch e.Type {
-	case "check.started", "rollout.shifting", "rollout.retiring", "rollout.interrupted", "stage.started":
-		return ""
-	}
-	if strings.HasPrefix(e.Type, "instance.") {
-		return ""
-	}
-	what := string(e.Stage)
-	if gate, ok := e.Data["gate"].(string); ok {
-		what = "gate " + gate
-	}
-	for _, key := range []string{"sentence", "summary", "detail", "step", "message", "reason"} {
-		if text, ok := e.Data[key].(string); ok && text != "" {
-			if key == "step" {
-				text = strings.Join(strings.Fields(text), " ")
-			}
-			what = strings.TrimPrefix(what+": "+text, ": ")
-			break
-		}
-	}
-	_, word, _ := strings.Cut(e.Type, ".")
-	return fmt.Sprintf("%s  %-12s %s", e.At.Format("15:04:05"), strings.ReplaceAll(word, "_", " "), what)
-}
-
-const explainDepth = 10_000

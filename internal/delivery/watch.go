@@ -22,6 +22,7 @@ func (s *Service) Watch(ctx context.Context, roll *rollout.Rollout, w rollout.Wa
 	r := s.owner(roll)
 	samples, stop := s.ports.Measurements.Samples(ctx, roll, r.file, termsOf(roll.Record).Judge)
 	defer stop()
+	defer s.watchMetrics(ctx, r, roll)()
 	steps := s.newLadder(r, roll, w)
 	defer steps.close(ctx)
 	var held atomic.Bool // by the guard

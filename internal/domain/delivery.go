@@ -222,6 +222,26 @@ type Traffic struct {
 	Next   *SideTraffic `json:"next,omitempty"`
 	// Judged is the judge's word as of the last second; nil when nobody compares them.
 	Judged *Judged `json:"judged,omitempty"`
+	// Metrics are the app's own metrics and what its processes use, side by side.
+	Metrics []Comparison `json:"metrics,omitempty"`
+}
+
+// Comparison is one metric of both releases while both serve. It warns at most.
+type Comparison struct {
+	Metric string `json:"metric"`
+	Good   string `json:"good,omitempty"` // up or down; absent: drawn only
+	Unit   string `json:"unit,omitempty"`
+	// Per says what both numbers are for: a request, an instance, at equal traffic; absent: as they are.
+	Per    string  `json:"per,omitempty"`
+	Next   float64 `json:"next"`
+	Stable float64 `json:"stable"`
+	// Change is their difference as a fraction of stable's, Low and High the interval that holds it; absent when not known.
+	Change  *float64 `json:"change,omitempty"`
+	Low     *float64 `json:"low,omitempty"`
+	High    *float64 `json:"high,omitempty"`
+	Blocks  int64    `json:"blocks"`            // points that were compared
+	Note    string   `json:"note,omitempty"`    // why it cannot be compared
+	Warning string   `json:"warning,omitempty"` // what was told of it
 }
 
 // Judged is what the judge says of a rollout, with its numbers.
@@ -403,4 +423,32 @@ type Explanation struct {
 	Replayed bool   `json:"replayed"`
 	Same     bool   `json:"same"`
 	Detail   string `json:"detail,omitempty"`
+	// Judged is the judge's word when it was decided, or at the end of the last bake of production; nil where nobody judged.
+	Judged  *Judged        `json:"judged,omitempty"`
+	Metrics []JudgedMetric `json:"metrics,omitempty"` // with any evidence, the guiltiest first
+	// Ticks is how many stored ticks the judge heard again. Config names what the release was held to: the same settings have
+	// the same name.
+	Ticks  int    `json:"ticks,omitempty"`
+	Config string `json:"config,omitempty"`
+}
+
+// JudgedMetric is one metric's part of what the judge says.
+type JudgedMetric struct {
+	Metric string `json:"metric"` // errors, latency, errors of GET /checkout, latency of plan=pro
+	// Harm is its own evidence, Weight its share of the whole.
+	Harm   float64 `json:"harm"`
+	Weight float64 `json:"weight"`
+	// Ratio is next's rate, or p95, divided by stable's, between Low and High with 95 %; absent when not known.
+	Ratio  float64    `json:"ratio,omitempty"`
+	Low    float64    `json:"low,omitempty"`
+	High   float64    `json:"high,omitempty"`
+	Next   JudgedSide `json:"next"`
+	Stable JudgedSide `json:"stable"`
+}
+
+// JudgedSide is what one release shows of a metric. P95 is in seconds, of a latency only.
+type JudgedSide struct {
+	Requests int64   `json:"requests"`
+	Errors   int64   `json:"errors"`
+	P95      float64 `json:"p95,omitempty"`
 }

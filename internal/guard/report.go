@@ -108,11 +108,15 @@ func (r Report) Verdict() string {
 // detectable is the smallest factor on the error rate, and the smallest error rate, that would have been seen. The factor
 // is infinite where there is nothing to multiply.
 func (r Report) detectable() (factor, rate float64) {
-	if v := r.judged(); v != nil && v.DetectableRate > 0 {
-		if v.Detectable <= 0 {
-			return math.Inf(1), v.DetectableRate
+	if v := r.judged(); v != nil && !v.History {
+		factor, rate = v.Detectable, v.DetectableRate
+		if factor <= 0 {
+			factor = math.Inf(1)
 		}
-		return v.Detectable, v.DetectableRate
+		if rate <= 0 {
+			rate = 1 // so little was seen that nothing would have shown
+		}
+		return factor, rate
 	}
 	next, stable, _ := r.counts()
 	p0 := usualRate(next, stable)
@@ -154,11 +158,17 @@ func (r Report) sentence() string {
 		return fmt.Sprintf("not proven: errors %s in %s %s (stable %s), %s", share(next.rate()), domain.Thousands(next.n), unit, share(stable.rate()), why)
 	}
 	k, rate := r.detectable()
-	would := fmt.Sprintf("an error rate of %s or worse", share(rate))
-	if !math.IsInf(k, 1) {
-		would = fmt.Sprintf("errors of ×%s or worse", factor(k))
+	return fmt.Sprintf("not proven: %s %s; would have seen %s", domain.Thousands(next.n), unit, orWorse(k, rate))
+}
+
+// Sees says what so many requests show when the error rate p0 is usual: errors of ×8 or worse.
+func Sees(n int64, p0 float64) string { return orWorse(Detectable(n, p0), DetectableRate(n, p0)) }
+
+func orWorse(k, rate float64) string {
+	if math.IsInf(k, 1) {
+		return fmt.Sprintf("an error rate of %s or worse", share(rate))
 	}
-	return fmt.Sprintf("not proven: %s %s; would have seen %s", domain.Thousands(next.n), unit, would)
+	return fmt.Sprintf("errors of ×%s or worse", factor(k))
 }
 
 // factor rounds up: never better than it is.
