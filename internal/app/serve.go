@@ -318,7 +318,8 @@ func (s *Server) openDeliveries(ctx context.Context) error {
 		Store: storePort{s.store, judges}, Source: repositories{s.o.Data}, Builder: build, Tester: build, Secrets: resolve,
 		Checks:       verify,
 		Synthetic:    &synthetic{checks: verify, health: s.proxy.Health},
-		Measurements: m, Runner: s.runner, Traffic: s.router, Logs: stageLogs{s.path("logs")}, Health: s.health,
+		Measurements: m, Comparisons: &business{book: s.book, samples: s.samples, scrapes: s.scraper.Status},
+		Runner: s.runner, Traffic: s.router, Logs: stageLogs{s.path("logs")}, Health: s.health,
 		Jobs: jobs, Takeover: s.runner, Policy: s.policy, People: people{}, Databases: databases{}, Safe: resolve, Mask: resolve.masks.text, Notifications: tell,
 	}, delivery.Options{Log: s.log, Demo: s.o.Demo, URL: s.url})
 	s.later("deliveries", s.service.Stop)

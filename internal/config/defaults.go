@@ -165,6 +165,22 @@ const (
 	MaxSegmentValues = 20
 )
 
+// Warnings of the app's own metrics and of what its processes use. They change nothing.
+const (
+	// WarnAlpha is the chance that a metric that is no worse is warned of in one rollout.
+	WarnAlpha = 0.05
+	// WarnGrain is the difference, as a share of stable's value, below which nothing is warned of.
+	WarnGrain = 0.05
+	// WarnBlock is how long one point of the comparison takes, at least; after WarnLongest without enough requests it begins again.
+	WarnBlock   = 3 * MetricsEvery
+	WarnLongest = 10 * time.Minute
+	// WarnRequests is the least number of requests of each release in a point.
+	WarnRequests = 20
+	// WarnLeast is how many points there must be before anything is said; WarnTuned is for how many the interval is narrowest.
+	WarnLeast = 30
+	WarnTuned = 60
+)
+
 // Monitor.
 const (
 	// DefaultMonitor is the length of Monitor, and how long stable stays warm.

@@ -49,6 +49,7 @@ type run struct {
 	// loadedOnce closes loaded.
 	loadedOnce sync.Once
 	lowered    map[domain.Environment]chan struct{} // closed when a rollback has moved the traffic
+	metrics    comparing                            // both releases' own numbers, side by side
 }
 
 type record struct{ domain.Delivery }
@@ -325,6 +326,7 @@ func (r *run) end(ctx context.Context, cause error) error {
 	}
 	outcome, err := r.outcome(ctx, state, cause)
 	outcome.Hint = domain.HintOf(cause)
+	outcome.Sentence += r.warnings()
 	if err != nil {
 		return err
 	}

@@ -23,12 +23,14 @@ type Ports struct {
 	Secrets      Secrets
 	Checks       Checks
 	Measurements Measurements
-	Runner       Runner
-	Traffic      Traffic
-	Logs         StageLogs
-	Synthetic    Synthetic
-	Jobs         Jobs
-	Takeover     Takeover
+	// Comparisons compares the metrics of both releases; nil: none are.
+	Comparisons Comparisons
+	Runner      Runner
+	Traffic     Traffic
+	Logs        StageLogs
+	Synthetic   Synthetic
+	Jobs        Jobs
+	Takeover    Takeover
 	// Databases asks what a database is; nil: none is asked, which parity says.
 	Databases Databases
 	// Policy is the administrator's, nil for none; People are the users of the machine, nil when nobody knows them.
