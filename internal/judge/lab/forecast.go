@@ -154,12 +154,12 @@ func play(c judge.Config, w World, plan []Step, e Effect, stream uint64) outcome
 	for second := 1; second <= int(total.Seconds()); second++ {
 		j.Tick(r.Next())
 		o.ticks++
-		v := j.Verdict()
-		if v.Decision == judge.Promote && math.IsInf(o.proved, 1) {
+		said, metric := j.Decision()
+		if said == judge.Promote && math.IsInf(o.proved, 1) {
 			o.proved = float64(second)
 		}
-		if v.Decision == judge.RollBack {
-			o.found, o.failed, o.metric = float64(second), float64(r.Served().Errors), v.Metric
+		if said == judge.RollBack {
+			o.found, o.failed, o.metric = float64(second), float64(r.Served().Errors), metric
 			return o
 		}
 	}
