@@ -16,7 +16,7 @@ verify:
     flow:  { run: ./flow.sh }
 gates: { approvals: { need: 2, from: [ana, ben, cem] }, window: Mon-Fri 09:00-16:00 UTC }
 rollout: { strategy: blue-green, staging_hold: 30s }
-guard: { error_rate: 2% for 1m, endpoints: [POST /v1/pay] }
+guard: { error_rate: 2% for 1m, endpoints: [POST /v1/pay], false_rollbacks: 1%, margin: 10%, error_floor: 0.05% }
 monitor: { for: 2h }
 `
 
@@ -38,6 +38,7 @@ func TestACommitDoesNotJudgeItself(t *testing.T) {
 		{"window: Mon-Fri 09:00-16:00 UTC", "window: Mon-Sun 00:00-24:00 UTC"},
 		{"staging_hold: 30s", "staging_hold: 5s"},
 		{"error_rate: 2% for 1m, endpoints: [POST /v1/pay]", "error_rate: 20% for 5m, latency: 5x, failed_probes: 9"},
+		{"false_rollbacks: 1%, margin: 10%, error_floor: 0.05%", "false_rollbacks: 0.1%, margin: 50%, error_floor: 1%"},
 		{"monitor: { for: 2h }", "monitor: { for: 5m }\nparity: { data: a tenth of it }"},
 	} {
 		if !strings.Contains(src, c[0]) {
@@ -55,7 +56,10 @@ func TestACommitDoesNotJudgeItself(t *testing.T) {
 		"verify.checks.items: it may take longer than 300ms",
 		"guard.error_rate: 20% for 5m, was 2% for 60s",
 		"guard.latency: 5x, was 2x",
+		"guard.margin: 50%, was 10%",
+		"guard.error_floor: 1%, was 0.05%",
 		"guard.failed_probes: 9, was 2",
+		"guard.false_rollbacks: 0.1%, was 1%: harm is found later",
 		"guard.endpoints: POST /v1/pay is no longer judged on its own",
 		"monitor.for: 5m, was 2h",
 		"rollout.staging_hold: 5s, was 30s",

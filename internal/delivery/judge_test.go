@@ -105,10 +105,11 @@ func harm(_ *rollout.Rollout, after time.Duration) judge.Verdict {
 }
 
 func TestTheJudgeTakesNextBack(t *testing.T) {
-	for name, rollout := range map[string]string{"canary": canary, "blue-green": "strategy: blue-green"} {
+	for name, file := range map[string]string{"canary": fileWith(canary, "for: 10m"), "blue-green": fileWith("strategy: blue-green", "for: 10m"),
+		"blue-green with a holdback": fileWith("strategy: blue-green", "for: 10m, holdback: 5%")} {
 		t.Run(name, func(t *testing.T) {
 			in(t, func(t *testing.T, w *world) {
-				w.file = fileWith(rollout, "for: 10m")
+				w.file = file
 				w.done("a")
 				w.script(harm)
 				w.bad[sha("b")] = 0.04 // the fixed triggers see nothing in it

@@ -78,7 +78,8 @@ func TestPlans(t *testing.T) {
 	one := Settings{Hold: time.Hour, Holdback: 500, Steps: []Weight{{Weight: 1000, Hold: 30 * time.Minute}}}
 	whole := steps
 	whole.Holdback = 0
-	brief := Settings{Hold: 30 * time.Second, Holdback: 500, Soak: 30 * time.Second, Steps: []Weight{{Weight: 500, Hold: 30 * time.Second}}}
+	brief := Settings{Hold: 30 * time.Second, Holdback: 500, Soak: 30 * time.Second,
+		Steps: []Weight{{Weight: 500, Hold: 30 * time.Second, Proved: true}}} // in staging it is held
 	soak := Settings{Hold: time.Hour, Soak: 2 * time.Minute}
 	all := []struct {
 		name         string
