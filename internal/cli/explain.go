@@ -2,8 +2,13 @@ package cli
 
 import (
 	"context"
+	"io"
 
 	"github.com/spf13/cobra"
+
+	"github.com/belay-cd/belay/internal/client"
+	"github.com/belay-cd/belay/internal/domain"
+	"github.com/belay-cd/belay/internal/web"
 )
 
 func explainCommand(s *session) *cobra.Command {
@@ -12,22 +17,21 @@ func explainCommand(s *session) *cobra.Command {
 		Use: "explain [ID]", Short: "Say why a delivery ended as it did, from the stored measurements", Args: atMost(1),
 		Long: `explain prints each decision of a delivery with the numbers it was made from, and makes it again from the stored
 measurements. Without ID it explains the newest delivery.
+With --ticks it prints each stored second of its rollout, with the evidence after it; with --json too, a line of JSON for
+each, which belay simulate FILE judges again under other settings.
 
 Exit codes
-  0 printed; where it was replayed, to the same verdict · 1 replayed to another verdict · 2 no such delivery
-  3 server not reached`,
+  0 printed; where it was replayed, to the same verdict · 1 replayed to another verdict
+  2 no such delivery, or no measurements of it · 3 server not reached`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if ticks {
-				return later("explain --ticks")
-			}
-			return runExplain(cmd.Context(), s, argument(args))
+			return runExplain(cmd.Context(), s, argument(args), ticks)
 		},
 	}
-	cmd.Flags().BoolVar(&ticks, "ticks", false, "each stored measurement too (not in this version yet)")
+	cmd.Flags().BoolVar(&ticks, "ticks", false, "each stored second and the evidence after it, instead of the decisions")
 	return cmd
 }
 
-func runExplain(ctx context.Context, s *session, id string) error {
+func runExplain(ctx context.Context, s *session, id string, ticks bool) error {
 	c, err := s.connect()
 	if err != nil {
 		return err
@@ -36,6 +40,9 @@ func runExplain(ctx context.Context, s *session, id string) error {
 	d, err := s.delivery(ctx, c, id)
 	if err != nil {
 		return err
+	}
+	if ticks {
+		return s.ticks(ctx, c, d)
 	}
 	e, err := c.Explain(ctx, d.App, d.Number)
 	if err != nil {
@@ -50,4 +57,24 @@ func runExplain(ctx context.Context, s *session, id string) error {
 		err = exit(exitFailed)
 	}
 	return err
+}
+
+// ticks prints the stored seconds of a delivery's rollout as they come: they may be hours.
+func (s *session) ticks(ctx context.Context, c *client.Client, d domain.Delivery) error {
+	return c.Ticks(ctx, d.App, d.Number, func(lines io.Reader) error {
+		if s.json {
+			_, err := io.Copy(s.stdio.Out, lines)
+			return err
+		}
+		v, first := s.view(), true
+		return readTicks(ctx, c.Address(), lines, func(t web.Replayed) error {
+			if first {
+				first = false
+				if err := s.say(v.tickHead(d, t)); err != nil {
+					return err
+				}
+			}
+			return s.say(v.tick(t))
+		})
+	})
 }

@@ -16,7 +16,7 @@ func later(what string) *domain.Error {
 func laterCommands() []*cobra.Command {
 	var commands []*cobra.Command
 	for _, name := range []string{
-		"install", "remove", "backup", "restore", "audit", "migrate", "simulate",
+		"install", "remove", "backup", "restore", "audit", "migrate",
 	} {
 		commands = append(commands, &cobra.Command{
 			Use: name, Hidden: true, DisableFlagParsing: true, Short: "Not in this version yet",

@@ -121,7 +121,7 @@ func rootCommand(s *session) *cobra.Command {
 			root.AddCommand(c)
 		}
 	}
-	grouped("app", initCommand(s), checkCommand(s), planCommand(s), testCommand(s), schemaCommand(s), secretCommand(s))
+	grouped("app", initCommand(s), checkCommand(s), planCommand(s), simulateCommand(s), testCommand(s), schemaCommand(s), secretCommand(s))
 	grouped("delivery", shipCommand(s), statusCommand(s), showCommand(s), logsCommand(s), explainCommand(s),
 		approveCommand(s), rejectCommand(s), cancelCommand(s), rollbackCommand(s), freezeCommand(s), thawCommand(s), execCommand(s))
 	grouped("server", serveCommand(s), tokenCommand(s), notifyCommand(s), demoCommand(s), versionCommand(s))

@@ -148,6 +148,7 @@ func (v view) explanation(e domain.Explanation) string {
 	for _, l := range e.Lines {
 		b.WriteString(strings.TrimRight("  "+cleanIndented(l), " ") + "\n")
 	}
+	v.judged(&b, e)
 	switch {
 	case e.Replayed && e.Same:
 		b.WriteString(orElse(clean(e.Detail), "replayed: the same verdict") + "\n")

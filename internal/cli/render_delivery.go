@@ -290,26 +290,51 @@ func (v view) traffic(d domain.Delivery) []string {
 	}
 	lines[0] = v.paint.faint("  " + strings.Repeat(" ", 17) + right("stable "+stable, 19) +
 		right("next "+domain.ShortCommit(t.Next.Commit), 19))
+	if bake := lastBake(d); bake != nil && bake.Needed > 0 {
+		if bar := v.evidenceBar(bake.Evidence, bake.Needed); bar != "" {
+			lines = append(lines, "  "+bar)
+		}
+	}
 	for _, l := range wrap(clean(lastVerdict(d)), v.width-2) {
 		lines = append(lines, "  "+l)
 	}
 	return lines
 }
 
-// lastVerdict is what the guard said last of the bake of production that runs or ended last.
+// lastVerdict is what was said last of the bake of production that runs or ended last.
 func lastVerdict(d domain.Delivery) string {
 	text := ""
+	for _, step := range bakes(d) {
+		if step.Message != "" {
+			text = step.Message
+		}
+	}
+	return text
+}
+
+// lastBake is the bake of production that runs or ended last; nil before the first.
+func lastBake(d domain.Delivery) *domain.StepRecord {
+	list := bakes(d)
+	if len(list) == 0 {
+		return nil
+	}
+	return list[len(list)-1]
+}
+
+// bakes are production's bakes that have begun, in their order.
+func bakes(d domain.Delivery) []*domain.StepRecord {
+	var list []*domain.StepRecord
 	for _, s := range d.Stages {
 		if s.Name == domain.DeployStaging || s.Name == domain.VerifyStaging {
 			continue
 		}
-		for _, step := range s.Steps {
-			if step.Verb == "bake" && step.Started != nil && step.Message != "" {
-				text = step.Message
+		for i, step := range s.Steps {
+			if step.Verb == "bake" && step.Started != nil {
+				list = append(list, &s.Steps[i])
 			}
 		}
 	}
-	return text
+	return list
 }
 
 // wait draws what a delivery waits for. Every wait has an owner and an end.

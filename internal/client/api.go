@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/url"
@@ -124,6 +125,38 @@ func (c *Client) Changes(ctx context.Context, app string, number int) (web.Chang
 // Explain says why a delivery ended as it did.
 func (c *Client) Explain(ctx context.Context, app string, number int) (domain.Explanation, error) {
 	return get[domain.Explanation](ctx, c, delivery(app, number)+"/explain", nil)
+}
+
+// Ticks hands see the seconds that a delivery's rollout was judged by: a line of JSON for each, as they come.
+func (c *Client) Ticks(ctx context.Context, app string, number int, see func(io.Reader) error) error {
+	res, err := c.do(ctx, request{method: http.MethodGet, path: delivery(app, number) + "/ticks"})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = res.Body.Close() }()
+	broken := &breaks{r: res.Body}
+	err = see(broken)
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case broken.err != nil:
+		return domain.Errorf(domain.Unavailable, "server %s went away in the middle of the ticks: %w", c.address, broken.err)
+	}
+	return err
+}
+
+// breaks remembers how an answer broke off.
+type breaks struct {
+	r   io.Reader
+	err error
+}
+
+func (b *breaks) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		b.err = err
+	}
+	return n, err
 }
 
 // Rollback goes back in one environment; to is a release or a commit, "" is the release before.

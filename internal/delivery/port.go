@@ -196,6 +196,8 @@ type Measurements interface {
 	// Replay judges the stored ticks of a rollout again, up to the last one that is in stop, and returns the verdict and how
 	// many there were. Ticks that are not kept any more are an error that says so.
 	Replay(ctx context.Context, rec domain.RolloutRecord, c judge.Config, stop judge.Verdict) (judge.Verdict, int, error)
+	// Ticks calls see for each stored tick of a rollout, in order, until it returns an error.
+	Ticks(ctx context.Context, rec domain.RolloutRecord, see func(judge.Tick) error) error
 }
 
 // Runner gives the delivery what it needs of the running instances.

@@ -106,6 +106,7 @@ func (s *Server) register(api huma.API) {
 	s.registerActions(api)
 	s.registerTests(api)
 	s.registerLogs(api)
+	s.registerTicks(api)
 	s.registerEvents(api)
 	s.registerExec(api)
 	s.registerSecrets(api)

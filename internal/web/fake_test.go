@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/belay-cd/belay/internal/domain"
+	"github.com/belay-cd/belay/internal/judge"
 	"github.com/belay-cd/belay/internal/web"
 )
 
@@ -161,6 +162,20 @@ func (f *fake) Changes(_ context.Context, app string, number int) (web.Changes, 
 
 func (f *fake) Explain(context.Context, string, int) (domain.Explanation, error) {
 	return domain.Explanation{}, fmt.Errorf("disk at /var/secret/place broke")
+}
+
+// Ticks are two, and then the disk breaks where a delivery has the number 7.
+func (f *fake) Ticks(_ context.Context, _ string, number int, see func(web.Replayed) error) error {
+	for n := range int64(2) {
+		t := web.Replayed{Rollout: "rol_1", Environment: domain.Production, Tick: judge.Tick{Boot: "b", N: n + 1}, Decision: judge.Watch, Evidence: 1.4}
+		if err := see(t); err != nil {
+			return err
+		}
+	}
+	if number == 7 {
+		return fmt.Errorf("disk at /var/secret/place broke")
+	}
+	return nil
 }
 
 func (f *fake) Logs(ctx context.Context, q web.LogQuery, w io.Writer) error {

@@ -34,6 +34,8 @@ type Service interface {
 	// Rollback goes back and returns what was observed when the traffic has moved.
 	Rollback(ctx context.Context, r RollbackRequest) (domain.RollbackResult, error)
 	Explain(ctx context.Context, app string, number int) (domain.Explanation, error)
+	// Ticks calls see for each stored tick of a delivery's rollout, in order, with the judge's word after it.
+	Ticks(ctx context.Context, app string, number int, see func(Replayed) error) error
 	// Changes says what the delivery brings beside what serves in production.
 	Changes(ctx context.Context, app string, number int) (Changes, error)
 	// Evidence returns what is signed about a delivery.
@@ -74,6 +76,8 @@ type (
 	Submission = delivery.Submission
 	// Changes is what a delivery brings.
 	Changes = delivery.Changes
+	// Replayed is one stored tick of a rollout, with what the judge says after it.
+	Replayed = delivery.Replayed
 	// Answer is a person's yes.
 	Answer = delivery.Answer
 	// RollbackRequest asks to go back.
