@@ -18,12 +18,9 @@ type windows struct {
 	limit int
 }
 
-// spacing is how many seconds of the rollout lie between two marks at least.
-const spacing = 10
-
 // note keeps the present as a mark, before a tick is added.
 func (w *windows) note(clock, at int64) {
-	if n := len(w.marks); n > 0 && clock-w.marks[n-1].clock < spacing {
+	if n := len(w.marks); n > 0 && clock <= w.marks[n-1].clock {
 		return
 	}
 	if len(w.marks) >= w.limit {
