@@ -105,13 +105,13 @@ func (c both) query(list []delivery.Compared, name string, m *config.Metric) []d
 	case scale.Requests == 0 && scale.Instances == 0:
 		out.Block = judge.Block{Next: next.value, Stable: stable.value}
 	case scale.Requests > 0 && next.roles[true]:
-		if next.requests == 0 || stable.requests == 0 {
+		if min(next.requests, stable.requests, next.seconds, stable.seconds) <= 0 {
 			return list
 		}
 		out.Block = judge.Block{Next: next.perRequest(scale), Stable: stable.perRequest(scale), NextOf: next.requests, StableOf: stable.requests}
 		out.Per = "a request"
 		if scale.Seconds < 0 {
-			out.Per, out.Factor = "at equal traffic", (next.requests+stable.requests)/c.to.Sub(c.from).Seconds()
+			out.Per, out.Factor = "at equal traffic", next.requests/next.seconds+stable.requests/stable.seconds
 		}
 	default:
 		out.Per = "an instance"
@@ -278,13 +278,16 @@ func (c both) resources(list []delivery.Compared) []delivery.Compared {
 		}
 		share := n / m
 		if w.Kind == domain.Web || w.Kind == "" {
-			share = max(share, c.nextRequests/c.stableRequests)
+			share = shareOf(n, m, c.nextRequests, c.stableRequests)
 		}
 		list = append(list, delivery.Compared{Name: "cpu" + of, Good: "down", Unit: "cores", Per: "for its share of the work", Factor: 1,
 			Block: judge.Block{Next: nextCPU * n, Stable: stableCPU * m * share}})
 	}
 	return list
 }
+
+// shareOf is what next may take of what stable takes, with n instances to m and as many requests.
+func shareOf(n, m, next, stable float64) float64 { return max(n/m, next/stable) }
 
 // used is the mean over the instances of a role, and how many they are.
 func (c both) used(rel *domain.Release, role, name string, of func([]scrape.Point) (float64, bool)) (mean, n float64, ok bool) {

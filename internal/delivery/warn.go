@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -62,13 +63,20 @@ func (s *Service) watchMetrics(ctx context.Context, r *run, roll *rollout.Rollou
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	var done sync.WaitGroup
-	done.Go(func() { s.compareMetrics(ctx, r, roll) })
+	done.Go(func() {
+		defer func() { // a defect here ends no rollout
+			if why := recover(); why != nil {
+				s.options.Log.Error("a defect stopped the comparison of metrics", "rollout", roll.Record.ID, "why", why, "stack", string(debug.Stack()))
+			}
+		}()
+		s.compareMetrics(ctx, r, roll)
+	})
 	return func() { cancel(); done.Wait() }
 }
 
 func (s *Service) compareMetrics(ctx context.Context, r *run, roll *rollout.Rollout) {
 	r.metrics.begin(ctx, r, roll.Record.ID)
-	block, from := config.WarnBlock, time.Now().Add(config.MetricsEvery)
+	block, from := config.WarnBlock, time.Now().Add(2*config.MetricsEvery)
 	if s.options.Demo {
 		block = config.MetricsEvery
 	} else if shifted := roll.View().Record.Shifted; shifted != nil && shifted.Add(config.WarmUp).After(from) {
@@ -83,7 +91,7 @@ func (s *Service) compareMetrics(ctx context.Context, r *run, roll *rollout.Roll
 		case <-every.C:
 		}
 		now := time.Now()
-		if now.Sub(from) < block {
+		if now.Sub(from) < block-config.MetricsEvery/2 { // the clock of looks is not that of blocks
 			continue
 		}
 		list, enough := s.ports.Comparisons.Compare(ctx, roll.View(), r.file, from, now)
