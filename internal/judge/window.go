@@ -86,7 +86,7 @@ func (w *windows) best() window {
 				score += (k - kNext) * math.Log((k-kNext)/(k-expected))
 			}
 		}
-		if score > most {
+		if score >= most { // of two that say the same, the later one
 			most = score
 			found = window{since: m.at, whole: i == 0, next: less(w.now.next, m.next), stable: less(w.now.stable, m.stable)}
 		}

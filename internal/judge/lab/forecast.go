@@ -146,24 +146,54 @@ type outcome struct {
 // play plays one rollout to its end, or until it is rolled back.
 func play(c judge.Config, w World, plan []Step, e Effect, stream uint64) outcome {
 	o := outcome{found: math.Inf(1), failed: math.Inf(1), proved: math.Inf(1)}
-	total := time.Duration(0)
-	for _, s := range plan {
-		total += s.Hold
-	}
+	marks := marksOf(plan, e)
+	end := marks[len(marks)-1]
 	j, r := judge.New(c), w.Begin(e, stream, 1)
-	for second := 1; second <= int(total.Seconds()); second++ {
+	r.pace = func(second int) int { return paceAt(marks, second) }
+	for r.second < end {
 		j.Tick(r.Next())
 		o.ticks++
 		said, metric := j.Decision()
 		if said == judge.Promote && math.IsInf(o.proved, 1) {
-			o.proved = float64(second)
+			o.proved = float64(r.second)
 		}
 		if said == judge.RollBack {
-			o.found, o.failed, o.metric = float64(second), float64(r.Served().Errors), metric
+			o.found, o.failed, o.metric = float64(r.second), float64(r.Served().Errors), metric
 			return o
 		}
 	}
 	return o
+}
+
+// marksOf are the seconds at which something changes: steps end, the effect begins. The last is the end.
+func marksOf(plan []Step, e Effect) []int {
+	total, marks := time.Duration(0), []int{int(e.After.Seconds())}
+	for _, s := range plan {
+		total += s.Hold
+		marks = append(marks, int(total.Seconds()))
+	}
+	slices.Sort(marks)
+	return slices.DeleteFunc(marks, func(m int) bool { return m > int(total.Seconds()) })
+}
+
+// A forecast is played the more coarsely the later it is: right to 2 %, and to a second in the first minutes.
+const (
+	coarse   = 50
+	coarsest = 60
+)
+
+// paceAt is how many seconds the tick after a second takes. It ends with a mark at the latest.
+func paceAt(marks []int, second int) int {
+	since, next := 0, second+1
+	for _, m := range marks {
+		if m <= second {
+			since = m
+		} else {
+			next = m
+			break
+		}
+	}
+	return min(max(1, (second-since)/coarse), coarsest, next-second)
 }
 
 // world is the traffic under a plan. Latency is left out where it cannot matter: it is what takes the time.

@@ -4,15 +4,16 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
-	"time"
 
+	"github.com/belay-cd/belay/internal/config"
 	"github.com/belay-cd/belay/internal/guard"
 	"github.com/belay-cd/belay/internal/judge"
 )
 
 // defaults are what a release is held to when its owner says nothing.
 func defaults() judge.Config {
-	return judge.Config{Alpha: 0.001, Beta: 0.05, Ratio: 1.25, Floor: 0.001, Margin: 1.2, Grain: time.Millisecond, Minutes: 60}
+	return judge.Config{Alpha: config.DefaultFalseRollbacks, Beta: config.JudgeBeta, Ratio: config.JudgeRatio, Floor: config.DefaultErrorFloor,
+		Margin: 1 + config.DefaultMargin, Grain: config.JudgeGrain, Limit: 0.01, Minutes: 80}
 }
 
 // bare has neither margins nor floors: next that is exactly as good as stable lies on the edge of what is no worse, where

@@ -65,12 +65,33 @@ func visitors(mean float64) *Visitors {
 	return v
 }
 
-// second fills in one second: visitors come, and those who are there make requests.
-func (g *guests) second(r *Rollout, now Weather, bad Effect, s *judge.Stratum) {
+// gather fills in what so many seconds bring together.
+func (g *guests) gather(r *Rollout, seconds int, bad Effect, s *judge.Stratum) {
 	g.side = [2]judge.Side{}
+	slower := 1.0
+	for range seconds {
+		now := r.look(1)
+		g.second(r, now, bad)
+		s.Weight, slower = now.Weight, now.Slower
+	}
+	if r.world.Latency != nil {
+		g.side[0].Latency = r.painter.paint(r.world.Latency, g.side[0].Drawn, slower, 0)
+		g.side[1].Latency = r.painter.paint(r.world.Latency, g.side[1].Drawn, slower*bad.slower(), bad.Tail)
+	}
+	if g.PerRequest {
+		for i := range g.side {
+			g.side[i].Drawn, g.side[i].Failed = g.side[i].Requests, g.side[i].Errors
+		}
+	}
+	s.Stable, s.Next = g.side[0], g.side[1]
+}
+
+// second is one second: visitors come, and those who are there make requests.
+func (g *guests) second(r *Rollout, now Weather, bad Effect) {
 	n := g.poisson(r.world.Rate * now.Load / g.mean)
 	next := r.dealer.take(n, now.Weight)
-	g.side[1].Drawn, g.side[0].Drawn = next, n-next
+	g.side[1].Drawn += next
+	g.side[0].Drawn += n - next
 	w := float64(now.Weight) / full
 	for i := range n {
 		u := g.Float64()
@@ -89,17 +110,6 @@ func (g *guests) second(r *Rollout, now Weather, bad Effect, s *judge.Stratum) {
 	}
 	g.ring[g.at] = here[:0] // nobody comes back within the same second
 	g.at = (g.at + 1) % len(g.ring)
-	if r.world.Latency != nil {
-		g.side[0].Latency = r.painter.paint(r.world.Latency, g.side[0].Drawn, now.Slower, 0)
-		g.side[1].Latency = r.painter.paint(r.world.Latency, g.side[1].Drawn, now.Slower*bad.slower(), bad.Tail)
-	}
-	if g.PerRequest {
-		for i := range g.side {
-			g.side[i].Drawn, g.side[i].Failed = g.side[i].Requests, g.side[i].Errors
-		}
-	}
-	s.Stable, s.Next = g.side[0], g.side[1]
-	r.placebo(s)
 }
 
 // visit lets one visitor make requests, and come back later for the rest.

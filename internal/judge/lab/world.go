@@ -116,7 +116,8 @@ type Rollout struct {
 	other   []Part // the parts to which they are dealt afterwards
 	guests  *guests
 	second  int
-	lucky   bool // under Counter: the client with the rhythm meets next
+	pace    func(second int) int // how many seconds the next tick takes; nil: one
+	lucky   bool                 // under Counter: the client with the rhythm meets next
 	strata  [1]judge.Stratum
 	sum     Counts
 }
@@ -147,29 +148,51 @@ func (w World) Begin(e Effect, seed, stream uint64) *Rollout {
 
 // Next returns the next tick. It is overwritten by the next call.
 func (r *Rollout) Next() judge.Tick {
-	now := Weather{1, r.world.Errors, 1, r.world.Weight}
-	if r.weather != nil {
-		now = r.weather(r.second)
+	seconds := 1
+	if r.pace != nil {
+		seconds = r.pace(r.second)
 	}
-	r.second++
-	s := &r.strata[0]
-	*s = judge.Stratum{Weight: now.Weight}
 	bad := r.effect
-	if time.Duration(r.second)*time.Second <= bad.After {
+	if time.Duration(r.second)*time.Second < bad.After {
 		bad = Effect{Segment: bad.Segment}
 	}
+	s := &r.strata[0]
+	*s = judge.Stratum{}
 	if r.guests != nil {
-		r.guests.second(r, now, bad, s)
+		r.guests.gather(r, seconds, bad, s)
 	} else {
-		n := r.dealer.dice.poisson(r.world.Rate * now.Load)
+		now := r.look(seconds)
+		s.Weight = now.Weight
+		n := r.dealer.poisson(r.world.Rate * now.Load)
 		next := r.dealer.take(n, now.Weight)
-		r.serve(&s.Next, next, now, bad, now.Weight > 0)
+		r.serve(&s.Next, next, now, bad, true)
 		r.serve(&s.Stable, n-next, now, Effect{}, false)
-		r.placebo(s)
 	}
+	r.placebo(s)
 	r.sum.Requests += s.Next.Requests
 	r.sum.Errors += s.Next.Errors
 	return judge.Tick{Boot: "lab", N: int64(r.second), At: Start.Add(time.Duration(r.second) * time.Second), Strata: r.strata[:]}
+}
+
+// look is the weather of so many seconds together, all under one weight.
+func (r *Rollout) look(seconds int) Weather {
+	if r.weather == nil {
+		r.second += seconds
+		return Weather{float64(seconds), r.world.Errors, 1, r.world.Weight}
+	}
+	sum := Weather{}
+	for range seconds {
+		now := r.weather(r.second)
+		sum.Load += now.Load
+		sum.Errors += now.Load * now.Errors
+		sum.Slower += now.Load * now.Slower
+		sum.Weight = now.Weight
+		r.second++
+	}
+	if sum.Load > 0 {
+		sum.Errors, sum.Slower = sum.Errors/sum.Load, sum.Slower/sum.Load
+	}
+	return sum
 }
 
 // Served is what next has served up to now.
