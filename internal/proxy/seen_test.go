@@ -96,25 +96,31 @@ func TestAFullFilterDropsBothSidesAlike(t *testing.T) {
 	}
 }
 
-// Of many that come with the same unit at once, one is told that it is new.
+// Of many that come with the same unit at once, one is told that it is new, and none is forgotten.
 func TestOneOfManyGoroutinesIsFirst(t *testing.T) {
-	f := newFilter(3)
+	const units, crowd = 200_000, 4
 	l := newLabel("", "")
-	const units, crowd = 1_500, 8 // fits into the first layer
-	var news atomic.Int64
+	f := newFilter(1)
+	f.layers[0].Store(newLayer(1 << 14)) // crowded, so that they meet in the same words
+	news := make([]atomic.Int32, units)
 	var all sync.WaitGroup
 	for range crowd {
 		all.Go(func() {
 			for u := range uint32(units) {
 				if f.add(hashUnit(u*2_654_435_761, &l)) {
-					news.Add(1)
+					news[u].Add(1)
 				}
 			}
 		})
 	}
 	all.Wait()
-	if n := news.Load(); n > units || n < units*98/100 {
-		t.Errorf("%d of %d units were new", n, units)
+	for u := range uint32(units) {
+		if n := news[u].Load(); n > 1 {
+			t.Fatalf("unit %d was new %d times", u, n)
+		}
+		if f.add(hashUnit(u*2_654_435_761, &l)) {
+			t.Fatalf("unit %d was forgotten", u)
+		}
 	}
 }
 

@@ -304,6 +304,38 @@ func TestNoDrawsWithoutASplit(t *testing.T) {
 	}
 }
 
+// A change of what a unit is begins new counts.
+func TestUnitsFollowTheSplit(t *testing.T) {
+	t.Parallel()
+	b := newBooth(t, 5_000)
+	stable := b.route.Stable
+	for name, c := range map[string]struct {
+		change func(r *domain.Route)
+		units  bool
+	}{
+		"by request":     {func(r *domain.Route) { r.Split = splitRequest }, false},
+		"by visitor":     {func(r *domain.Route) { r.Split = "visitor" }, true},
+		"without stable": {func(r *domain.Route) { r.Stable = nil }, false},
+	} {
+		b.route.Split, b.route.Stable = "visitor", stable
+		b.put()
+		b.visit("/")
+		b.settled()
+		b.tick()
+		c.change(&b.route)
+		b.put()
+		for range 8 {
+			b.visit("/")
+		}
+		b.settled()
+		for _, s := range b.tick() {
+			if (s.Units != nil) != c.units {
+				t.Errorf("%s: %+v", name, s)
+			}
+		}
+	}
+}
+
 // What is drawn is told in the tick of the draw, also where the request goes on.
 func TestDrawsAreToldBeforeTheRequestEnds(t *testing.T) {
 	t.Parallel()
