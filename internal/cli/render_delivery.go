@@ -295,6 +295,7 @@ func (v view) traffic(d domain.Delivery) []string {
 			lines = append(lines, "  "+bar)
 		}
 	}
+	lines = append(lines, v.metrics(t)...)
 	for _, l := range wrap(clean(lastVerdict(d)), v.width-2) {
 		lines = append(lines, "  "+l)
 	}

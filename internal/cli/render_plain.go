@@ -31,7 +31,7 @@ func plain(e domain.Event, d domain.Delivery) string {
 			clean(orElse(d.ShippedBy, orElse(d.Author, "nobody known"))), prefixed(": ", clean(d.URL)))
 	case "stage.done", "stage.failed":
 		return plainStage(e, d, orElse(said, text(e, "summary")))
-	case "gate.waiting", "gate.refused", "rollout.breach", "rollout.held", "rollout.resumed", "check.failed", "instance.unhealthy":
+	case "gate.waiting", "gate.refused", "rollout.breach", "rollout.held", "rollout.resumed", "rollout.warning", "check.failed", "instance.unhealthy":
 		_, word, _ := strings.Cut(e.Type, ".")
 		return plainRow(e, d, told(word, orElse(said, fact(e))))
 	case "rollout.verdict":

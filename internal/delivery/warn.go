@@ -249,9 +249,9 @@ const warnOnly = ": it does not roll back by itself"
 
 // warnSentence says by how much next is worse.
 func warnSentence(c domain.Comparison) string {
-	said := fmt.Sprintf("%s: %s on next, %s on stable", c.Metric, Quantity(c.Next, c.Unit), Quantity(c.Stable, c.Unit))
+	said := fmt.Sprintf("%s: %s on next, %s on stable", c.Metric, domain.Quantity(c.Next, c.Unit), domain.Quantity(c.Stable, c.Unit))
 	if c.Per != "" {
-		said = fmt.Sprintf("%s: %s %s on next, %s on stable", c.Metric, Quantity(c.Next, c.Unit), c.Per, Quantity(c.Stable, c.Unit))
+		said = fmt.Sprintf("%s: %s %s on next, %s on stable", c.Metric, domain.Quantity(c.Next, c.Unit), c.Per, domain.Quantity(c.Stable, c.Unit))
 	}
 	if c.Change != nil && c.Low != nil && c.High != nil {
 		said += fmt.Sprintf(", %s %% (95 %% %s … %s %%)", signed(*c.Change), signed(*c.Low), signed(*c.High))
@@ -262,21 +262,4 @@ func warnSentence(c domain.Comparison) string {
 // signed writes a fraction in percent, with its sign.
 func signed(f float64) string {
 	return strings.ReplaceAll(fmt.Sprintf("%+.0f", f*100), "-", "−")
-}
-
-// Quantity writes a metric's number as people read it, with three digits, and its unit behind it.
-func Quantity(v float64, unit string) string {
-	if unit == "bytes" {
-		for _, next := range []string{"KiB", "MiB", "GiB", "TiB"} {
-			if v < 1000 && v > -1000 {
-				break
-			}
-			v, unit = v/1024, next
-		}
-	}
-	text := fmt.Sprintf("%.3g", v)
-	if v >= 1000 || v <= -1000 {
-		text = domain.Thousands(int64(v))
-	}
-	return strings.TrimSpace(text + " " + unit)
 }
