@@ -85,7 +85,7 @@ func Forecast(c judge.Config, t Traffic, plan []Step, effects []Effect, runs int
 
 // patience is how many ticks the runs of one effect may take together, once there were a few of them.
 const (
-	patience = 30_000
+	patience = 15_000
 	fewest   = 20
 )
 
@@ -239,13 +239,13 @@ func (t Traffic) palette() *Palette {
 		for _, s := range t.Seconds {
 			all.Merge(s.Latency)
 		}
-		return Recorded(all)
+		return recorded(all, sketch)
 	}
 	if t.Latency.Count() > 0 {
-		return Recorded(t.Latency)
+		return recorded(t.Latency, sketch)
 	}
 	if t.P50 > 0 && t.P95 > t.P50 {
-		return LogNormal(t.P50, t.P95)
+		return logNormal(t.P50, t.P95, sketch)
 	}
 	return nil
 }

@@ -36,7 +36,7 @@ var latencyGoals = []goal{
 // calmAnd is little traffic: 50 requests a second.
 func calmAnd(p *Palette) World { return World{Rate: 50, Errors: 0.001, Weight: 500, Latency: p} }
 
-// check holds medians against the goal: Belay's defaults come first in the list, the bare method and the oracle last.
+// check holds medians against the goal: Belay at its defaults comes first in the list, the bare method and the oracle last.
 func (g goal) check(t *testing.T, got []finish) {
 	t.Helper()
 	failed, seconds := medianOf(got[0].failed), medianOf(got[0].seconds)

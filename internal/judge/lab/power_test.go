@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/belay-cd/belay/internal/config"
+	"github.com/belay-cd/belay/internal/guard"
 	"github.com/belay-cd/belay/internal/judge"
 )
 
@@ -21,10 +23,31 @@ type judged struct{ *judge.Judge }
 func (j judged) takesBack(t judge.Tick) bool {
 	j.Tick(t)
 	s := &t.Strata[0]
-	return (s.Next.Failed > 0 || s.Next.Latency.Count() > 0) && j.Verdict().Decision == judge.RollBack
+	return (s.Next.Failed > 0 || s.Next.Latency.Count() > 0) && j.blames()
 }
 
-// single bets all on the errors of all requests: what the method can do where nothing else is promised.
+func (j judged) blames() bool {
+	d, _ := j.Decision()
+	return d == judge.RollBack
+}
+
+// decided is the whole decision: the judge and the fixed triggers.
+type decided struct {
+	rules  *fixedRules
+	judged judged
+}
+
+func (d decided) takesBack(t judge.Tick) bool {
+	d.rules.see(t)
+	blames := d.judged.takesBack(t)
+	if !blames && !d.rules.sieve.mayFire() {
+		return false
+	}
+	v := d.judged.Verdict()
+	return d.rules.verdict(&v).Kind == guard.RollBack
+}
+
+// onlyErrors bets all on the errors of all requests: what the method can do where nothing else is promised.
 type onlyErrors struct {
 	*judge.Judge
 	needed float64
@@ -58,8 +81,13 @@ func (o *oracle) takesBack(t judge.Tick) bool {
 // racers are all of them; times is how many times as often next fails.
 func racers(times float64, oracles bool) []racer {
 	list := []racer{
-		{"Belay's defaults", func() peer { return judged{judge.New(defaults())} }},
-		{"fixed rules", func() peer { return newFixedRules(limits) }},
+		{"Belay", func() peer {
+			l := limits
+			l.Blame = defaults().Alpha / config.BlameLooks
+			return decided{newFixedRules(l), judged{judge.New(defaults())}}
+		}},
+		{"its judge alone", func() peer { return judged{judge.New(defaults())} }},
+		{"its fixed rules alone", func() peer { return newFixedRules(limits) }},
 		{"Flagger-like", func() peer { return &flagger{} }},
 		{"Argo-like", func() peer { return &argo{} }},
 		{"Kayenta-like", func() peer { return &kayenta{} }},

@@ -42,7 +42,7 @@ func TestHarmIsSeenInTime(t *testing.T) {
 		g.check(t, got)
 	}
 	for i, g := range latencyGoals[:1] {
-		g.check(t, race{g.world, g.effect, 31, 600, uint64(i + 1)}.run(racers(1, false)[:1]))
+		g.check(t, race{g.world, g.effect, 31, 600, uint64(i + 1)}.run(racers(1, false)[:2]))
 	}
 }
 

@@ -168,7 +168,9 @@ func (r *Rollout) Next() judge.Tick {
 		r.serve(&s.Next, next, now, bad, true)
 		r.serve(&s.Stable, n-next, now, Effect{}, false)
 	}
-	r.placebo(s)
+	if r.pace == nil { // else it is a forecast, and the placebo has nothing to say
+		r.placebo(s)
+	}
 	r.sum.Requests += s.Next.Requests
 	r.sum.Errors += s.Next.Errors
 	return judge.Tick{Boot: "lab", N: int64(r.second), At: Start.Add(time.Duration(r.second) * time.Second), Strata: r.strata[:]}
