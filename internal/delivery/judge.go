@@ -2,8 +2,6 @@ package delivery
 
 import (
 	"context"
-	"math"
-	"time"
 
 	"github.com/belay-cd/belay/internal/domain"
 	"github.com/belay-cd/belay/internal/guard"
@@ -22,64 +20,37 @@ type hearing struct {
 	s    *Service
 	run  *run
 	roll *rollout.Rollout
-	bake bool // else there is no step to show it at
 	last *judge.Verdict
-
-	shown   *domain.Judged
-	shownAt time.Time
-	told    map[judge.Decision]bool
+	told map[judge.Decision]bool
 }
 
-// How often what the judge says is shown: at once when the word changes, once a second when a number moved by a tenth, and
-// otherwise after a while.
-const (
-	shownStep  = 0.1
-	shownEvery = 10 * time.Second
-)
-
-// word hears what the judge says in one second. What takes next back or holds it is told by the guard.
+// word hears what the judge says in one second. What takes next back or holds it is told by the guard; of the rest it is news
+// that next is proved, and that it is so no longer, once each.
 func (h *hearing) word(ctx context.Context, v judge.Verdict) {
 	h.last = &v
-	if !h.bake {
+	stage := h.run.hear(h.roll.Record.Environment, judged(v))
+	news := v.Decision == judge.Promote || v.Decision == judge.Watch && h.told[judge.Promote]
+	if !news || h.told[v.Decision] || stage == "" {
 		return
 	}
-	now := judged(v)
-	fresh := h.shown == nil || h.shown.Decision != now.Decision
-	if !fresh && !moved(h.shown.Evidence, now.Evidence) && !moved(h.shown.Proof, now.Proof) &&
-		(time.Since(h.shownAt) < shownEvery || *h.shown == *now) {
-		return
-	}
-	h.shown, h.shownAt = now, time.Now()
-	var stage domain.Stage
-	h.run.update(ctx, func(d *domain.Delivery) { stage = showJudged(d, h.roll.Record.Environment, now) })
 	if h.told == nil {
 		h.told = map[judge.Decision]bool{}
-	}
-	// Of the others it is news that next is proved, and that it is so no longer.
-	news := v.Decision == judge.Promote || v.Decision == judge.Watch && h.told[judge.Promote]
-	if !news || h.told[v.Decision] || !fresh {
-		return
 	}
 	h.told[v.Decision] = true
 	h.s.emit(ctx, domain.Event{Type: "rollout.verdict", App: h.roll.Record.App, Delivery: h.roll.Record.Delivery, By: guard.ByJudge,
 		Stage: stage, Environment: h.roll.Record.Environment, Data: evidenceData(v)})
 }
 
-// evidenceData is what an event carries of a verdict.
-func evidenceData(v judge.Verdict) map[string]any {
-	return map[string]any{"decision": string(v.Decision), "sentence": v.Sentence, "metric": v.Metric, "evidence": v.Evidence, "needed": v.Needed,
-		"proof": v.Proof, "proof_needed": v.ProofNeeded}
-}
-
-// moved reports whether a number changed by more than a tenth, and says anything.
-func moved(from, to float64) bool {
-	return math.Abs(to-from) > shownStep*max(from, to, 1)
-}
-
-// showJudged puts it beside the bake that runs in an environment, or was interrupted, and returns that one's stage.
-func showJudged(d *domain.Delivery, env domain.Environment, j *domain.Judged) (stage domain.Stage) {
-	for i := range d.Stages {
-		row := &d.Stages[i]
+// hear puts what the judge says beside the bake that runs in an environment, or was interrupted, and returns that one's stage.
+// It is of this second only, and is not stored before something else is.
+func (r *run) hear(env domain.Environment, j *domain.Judged) (stage domain.Stage) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if env == domain.Production {
+		r.judged = j
+	}
+	for i := range r.d.Stages {
+		row := &r.d.Stages[i]
 		if environmentOf(row.Name) != env {
 			continue
 		}
@@ -91,6 +62,19 @@ func showJudged(d *domain.Delivery, env domain.Environment, j *domain.Judged) (s
 		}
 	}
 	return stage
+}
+
+// heard is what the judge said last of production; nil before he said anything.
+func (r *run) heard() *domain.Judged {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.judged
+}
+
+// evidenceData is what an event carries of a verdict.
+func evidenceData(v judge.Verdict) map[string]any {
+	return map[string]any{"decision": string(v.Decision), "sentence": v.Sentence, "metric": v.Metric, "evidence": v.Evidence, "needed": v.Needed,
+		"proof": v.Proof, "proof_needed": v.ProofNeeded}
 }
 
 // environmentOf is where a stage's steps happen.

@@ -397,10 +397,13 @@ func TestWhatTheJudgeSaysIsShown(t *testing.T) {
 		seen := map[float64]bool{}
 		for range 40 {
 			time.Sleep(time.Second)
-			s := bakes(w.stored(b.Number))[0]
-			seen[s.Evidence] = true
+			d, err := w.life.s.Delivery(t.Context(), "shop", b.Number)
+			if err != nil || d.Traffic.Judged == nil || d.Traffic.Judged.Evidence != bakes(d)[0].Evidence {
+				t.Fatalf("%+v %+v %v", bakes(d)[0], d.Traffic, err)
+			}
+			seen[bakes(d)[0].Evidence] = true
 		}
-		if len(seen) < 12 {
+		if len(seen) < 38 {
 			t.Errorf("in 40 s it showed %d numbers", len(seen))
 		}
 		var told []string

@@ -164,8 +164,7 @@ func (s *Service) keepBreach(ctx context.Context, roll *rollout.Rollout, r *run,
 		s.options.Log.Error("keep the decision", "rollout", roll.Record.ID, "error", err)
 	}
 	if e := b.History.Evidence; e != nil {
-		now := judged(*e)
-		r.update(ctx, func(d *domain.Delivery) { showJudged(d, roll.Record.Environment, now) })
+		r.hear(roll.Record.Environment, judged(*e))
 	}
 	s.emit(ctx, domain.Event{Type: "rollout.breach", App: roll.Record.App, Delivery: roll.Record.Delivery,
 		Environment: roll.Record.Environment, By: b.AskedBy(), Data: breachData(b)})

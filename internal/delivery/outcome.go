@@ -33,6 +33,7 @@ func (r *run) traffic() *domain.Traffic {
 	}
 	t := r.s.ports.Measurements.Traffic(roll.View())
 	t.Metrics = r.metricsOf(roll)
+	t.Judged = r.heard()
 	return &t
 }
 

@@ -40,7 +40,8 @@ type run struct {
 	asked     map[string]patience  // by gate: how long people have been asked
 
 	mu       sync.Mutex
-	asks     bool // somebody's word is waited for
+	asks     bool           // somebody's word is waited for
+	judged   *domain.Judged // what the judge said of production in the last second; nil before he said anything
 	d        record
 	rollouts map[domain.Environment]*rollout.Rollout
 	leases   map[domain.Environment]func()

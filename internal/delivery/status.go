@@ -39,7 +39,11 @@ func (s *Service) Status(ctx context.Context, app string) (domain.AppStatus, err
 		if d.App != app {
 			continue
 		}
-		st.InFlight = append(st.InFlight, inFlight(d))
+		f := inFlight(d)
+		if r := s.find(app, d.Number); r != nil {
+			f.Judged = r.heard()
+		}
+		st.InFlight = append(st.InFlight, f)
 		if d.Wait != nil {
 			st.Waits = append(st.Waits, *d.Wait)
 		}

@@ -26,7 +26,7 @@ func (s *Service) Watch(ctx context.Context, roll *rollout.Rollout, w rollout.Wa
 	steps := s.newLadder(r, roll, w)
 	defer steps.close(ctx)
 	var held atomic.Bool // by the guard
-	heard := hearing{s: s, run: r, roll: roll.View(), bake: w.Hold > 0}
+	heard := hearing{s: s, run: r, roll: roll.View()}
 	watcher := guard.Watcher{Limits: r.settings.Guard, Samples: samples, Proved: w.Proved, Soak: r.settings.Rollout.Soak, Held: func(v guard.Verdict) {
 		held.Store(v.Kind == guard.Hold)
 		steps.shown = "" // a hold is shown instead

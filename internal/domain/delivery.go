@@ -319,6 +319,8 @@ type InFlight struct {
 	Stage    Stage         `json:"stage"`
 	State    DeliveryState `json:"state"`
 	Since    time.Time     `json:"since"`
+	// Judged is the judge's word on production as of the last second; nil when nobody compares.
+	Judged *Judged `json:"judged,omitempty"`
 }
 
 // EnvironmentStatus is one environment of an app. Absent figures are not known, never 0.
