@@ -122,6 +122,9 @@ func (k *keeper) seat(ctx context.Context, rec domain.RolloutRecord, c judge.Con
 	if err != nil {
 		return err
 	}
+	if len(known) == 0 {
+		after = 0
+	}
 	if err := k.jury.Seat(rec.ID, c, known); err != nil {
 		k.log.Warn("the judge hears every tick again", "rollout", rec.ID, "error", err)
 		after = 0

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/belay-cd/belay/internal/domain"
 	"github.com/belay-cd/belay/internal/judge"
@@ -72,7 +73,7 @@ func tickOf(text []byte) (web.Replayed, error) {
 	var kind *json.UnmarshalTypeError
 	switch {
 	case errors.As(err, &kind) && kind.Field != "":
-		return t, fmt.Errorf("%s: %s does not fit", kind.Field, kind.Value)
+		return t, fmt.Errorf("%s: %s does not fit", strings.TrimPrefix(kind.Field, "Tick."), kind.Value)
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return t, errors.New("cut off in the middle")
 	case err != nil:

@@ -312,7 +312,7 @@ func (v view) replayed(l replayLine, needed float64) string {
 	}
 	text := pad(tickTime(l.At, l.N), clockColumn) + word + right(percent(l.Weight), 6) + "  evidence " + pad(ofNeeded(l.Evidence, needed), 18) +
 		fmt.Sprintf("next %s of %s, stable %s of %s", count(l.Next.Errors), count(l.Next.Requests), count(l.Stable.Errors), count(l.Stable.Requests))
-	if l.Metric != "" {
+	if l.Metric != "" && l.Decision != judge.Watch {
 		text += ": " + clean(l.Metric)
 	}
 	return text

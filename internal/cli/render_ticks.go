@@ -40,7 +40,7 @@ func (v view) tick(t web.Replayed) string {
 		evidence = ofNeeded(t.Evidence, t.Needed)
 	}
 	word := decisionWord(string(t.Decision))
-	if t.Metric != "" {
+	if t.Metric != "" && t.Decision != judge.Watch {
 		word += ": " + clean(t.Metric)
 	}
 	row := pad(tickTime(t.At, t.N), clockColumn) + right(percent(weight), 6) + right(ofText(next), countColumn) + right(ofText(stable), countColumn+4) +

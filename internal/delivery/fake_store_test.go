@@ -14,6 +14,7 @@ type memory struct {
 	mu         sync.Mutex
 	repository map[string]string
 	deliveries []domain.Delivery
+	unread     map[string]bool // deliveries, by their ids, that were written and not read since
 	keys       map[string]int
 	releases   []domain.Release
 	slots      map[string]domain.Slot
@@ -27,8 +28,19 @@ type memory struct {
 }
 
 func newMemory() *memory {
-	return &memory{repository: map[string]string{}, keys: map[string]int{}, slots: map[string]domain.Slot{},
+	return &memory{repository: map[string]string{}, unread: map[string]bool{}, keys: map[string]int{}, slots: map[string]domain.Slot{},
 		journal: map[string][]byte{}, holds: map[string]domain.Hold{}, freezes: map[string]domain.Freeze{}}
+}
+
+// written returns all deliveries as a disk would have them. Most writes are followed by another one and not by a reader.
+func (m *memory) written() []domain.Delivery {
+	for i, d := range m.deliveries {
+		if m.unread[d.ID] {
+			m.deliveries[i] = deep(d)
+		}
+	}
+	clear(m.unread)
+	return m.deliveries
 }
 
 // storeOf is the store as one life of the process sees it.
@@ -78,7 +90,7 @@ func (s storeOf) Apps(context.Context) ([]string, error) {
 func (s storeOf) CreateDelivery(ctx context.Context, d domain.Delivery, key string) (stored domain.Delivery, created bool, err error) {
 	err = s.write(ctx, "create", func() error {
 		if n, ok := s.keys[d.App+key]; ok && key != "" {
-			stored = deep(s.deliveries[n])
+			stored = deep(s.written()[n])
 			return nil
 		}
 		d.Number = 1
@@ -99,7 +111,7 @@ func (s storeOf) SaveDelivery(ctx context.Context, d domain.Delivery) error {
 	return s.write(ctx, "delivery", func() error {
 		for i := range s.deliveries {
 			if s.deliveries[i].ID == d.ID {
-				s.deliveries[i] = deep(d)
+				s.deliveries[i], s.unread[d.ID] = given(d), true
 				return nil
 			}
 		}
@@ -113,7 +125,7 @@ func (s storeOf) Delivery(ctx context.Context, app string, number int) (domain.D
 	if ctx.Err() != nil {
 		return domain.Delivery{}, ctx.Err()
 	}
-	for _, d := range slices.Backward(s.deliveries) {
+	for _, d := range slices.Backward(s.written()) {
 		if d.App == app && (number == 0 || d.Number == number) {
 			return given(d), nil
 		}
@@ -125,7 +137,7 @@ func (s storeOf) Deliveries(ctx context.Context, app string, limit int) ([]domai
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var list []domain.Delivery
-	for _, d := range slices.Backward(s.deliveries) {
+	for _, d := range slices.Backward(s.written()) {
 		if d.App == app && (limit <= 0 || len(list) < limit) {
 			list = append(list, given(d))
 		}
@@ -137,7 +149,7 @@ func (s storeOf) ActiveDeliveries(ctx context.Context) ([]domain.Delivery, error
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var list []domain.Delivery
-	for _, d := range s.deliveries {
+	for _, d := range s.written() {
 		if !d.State.Final() {
 			list = append(list, given(d))
 		}

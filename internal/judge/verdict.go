@@ -111,27 +111,36 @@ func (j *Judge) blame(f finding) (guilty *row, doubted row) {
 	return nil, f.rows[0]
 }
 
-// because finds a part that alone would be enough and has most of what is wrong with the whole, but not most of its
-// traffic.
+// because finds the part that explains what is wrong with the whole: its own evidence is no less, and of the errors it has
+// most, and more than chance would give a part of its traffic. It is for people: that something is wrong is proved already.
 func (j *Judge) because(f finding, total row) *row {
 	if total.of != j.all {
 		return nil
 	}
 	w := j.all.windows.best()
+	var found *row
+	most := 3.0 // ln of 20: how much likelier the errors are in the part than by its traffic
 	for i, r := range f.rows {
-		if r.of == j.all || r.slow != total.slow || r.weighed() < f.needed || !j.overFloor(r) {
+		if r.of == j.all || r.slow != total.slow || r.log < total.log || !j.overFloor(r) {
+			continue
+		}
+		if r.slow {
+			if found == nil || r.log > found.log {
+				found = &f.rows[i]
+			}
 			continue
 		}
 		p := r.of.windows.best()
-		if 5*p.next.Requests > 4*w.next.Requests {
-			continue
-		}
-		if r.slow || 5*p.next.Errors >= 4*w.next.Errors {
-			return &f.rows[i]
+		errors, traffic := ofAll(p.next.Errors, w.next.Errors), ofAll(p.next.Requests, w.next.Requests)
+		if score := float64(p.next.Errors) * math.Log(errors/traffic); errors >= .8 && score > most {
+			found, most = &f.rows[i], score
 		}
 	}
-	return nil
+	return found
 }
+
+// ofAll is the share that a is of b, at most all of it.
+func ofAll(a, b int64) float64 { return min(max(float64(a), 1e-9)/max(float64(b), 1e-9), 1) }
 
 // overFloor says that what was seen of a metric is more than the floor below which nothing is harm.
 func (j *Judge) overFloor(r row) bool {

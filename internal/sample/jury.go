@@ -35,24 +35,20 @@ type seat struct {
 // NewJury makes a jury without judges.
 func NewJury() *Jury { return &Jury{seats: map[string]*seat{}} }
 
-// Seat gives a rollout its judge, who goes on where the checkpoint was taken; nil is one who has heard nothing. A seated
-// judge stays as he is. A checkpoint that does not fit c is an error and seats nobody: the evidence can still be had by
-// seating without it and adding every tick from the first on.
+// Seat gives a rollout its judge, who goes on where the checkpoint was taken; an empty one is of one who has heard nothing.
+// A seated judge stays as he is. A checkpoint that does not fit c is an error and seats nobody: the evidence can still be
+// had by seating without it and adding every tick from the first on.
 func (j *Jury) Seat(rollout string, c judge.Config, checkpoint []byte) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.seats[rollout] != nil {
 		return nil
 	}
-	if checkpoint == nil {
-		j.seats[rollout] = &seat{judge: judge.New(c), changed: true}
-		return nil
-	}
 	resumed, err := judge.Resume(c, checkpoint)
 	if err != nil {
-		return fmt.Errorf("resume the judge of %s: %w", rollout, err)
+		return fmt.Errorf("rollout %s: %w", rollout, err)
 	}
-	j.seats[rollout] = &seat{judge: resumed}
+	j.seats[rollout] = &seat{judge: resumed, changed: len(checkpoint) == 0}
 	return nil
 }
 

@@ -73,14 +73,31 @@ func TestPruneKeepsDecisiveTicks(t *testing.T) {
 	}
 	ok(t, save(s, ticks))
 	ok(t, s.MarkDecisive(ctx, "rol_2"))
+	long := measure.Tick{Boot: "long", N: 1, At: start, Series: []measure.Series{series("slow", "web", "rol_open", domain.Next, 1)}}
+	ok(t, save(s, []measure.Tick{long}))
+	open := must(s.OpenRollout(ctx, domain.RolloutRecord{ID: "rol_open", App: "slow", Environment: domain.Production, State: domain.RolloutOpen}))(t)
 	if pruned := must(s.PruneTicks(ctx, ticks[7].At))(t); pruned != 4 { // 1, 2, 3, 7
 		t.Errorf("pruned %d, want 4", pruned)
 	}
 	left := ""
 	for _, app := range []string{"shop", "blog"} {
 		for _, tick := range must(all(s, store.TickFilter{App: app, Environment: domain.Production}))(t) {
+			if tick.Boot == "long" {
+				continue
+			}
 			left += fmt.Sprintf("%d:%d ", tick.N, len(tick.Series))
 		}
+	}
+	kept := func() int {
+		return len(must(all(s, store.TickFilter{App: "slow", Environment: domain.Production, Rollout: open.ID}))(t))
+	}
+	if kept() != 1 {
+		t.Error("an open rollout cannot be judged again from its first tick")
+	}
+	open.State = domain.RolloutDone
+	ok(t, s.FinishRollout(ctx, open, domain.Slot{App: "slow", Environment: domain.Production}))
+	if must(s.PruneTicks(ctx, ticks[7].At))(t); kept() != 0 {
+		t.Error("nothing is kept for ever of a rollout that ended well")
 	}
 	if left != "4:1 5:0 6:1 8:1 9:1 4:0 5:0 6:0 8:1 9:1 " {
 		t.Errorf("left: %s", left)
