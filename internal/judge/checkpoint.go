@@ -21,7 +21,7 @@ var errBroken = errors.New("the checkpoint is damaged")
 
 // Checkpoint returns all that the judge knows, in at most a few tens of kilobytes.
 func (j *Judge) Checkpoint() ([]byte, error) {
-	c := &codec{out: append(make([]byte, 0, 4096), checkpointVersion)}
+	c := &codec{out: append(make([]byte, 0, 4096+1024*len(j.parts)), checkpointVersion)}
 	hash := j.config.Hash()
 	c.text(&hash)
 	j.visit(c)
@@ -231,14 +231,16 @@ func (c *codec) metric(m *metric) {
 
 // histogram is read through its JSON, which refuses what is none.
 func (c *codec) histogram(h **measure.Histogram) {
-	pairs := slices.Clone((*h).Pairs())
+	pairs := (*h).Pairs()
 	bucket := int64(0)
 	list(c, &pairs, func(p *measure.Pair) {
 		step := int64(p.Bucket) - bucket
 		c.int(&step)
-		c.int(&p.Count)
 		bucket += step
-		p.Bucket = int32(min(max(bucket, -1), measure.Buckets))
+		c.int(&p.Count)
+		if c.reading {
+			p.Bucket = int32(min(max(bucket, -1), measure.Buckets))
+		}
 	})
 	if !c.reading || c.failed {
 		return
@@ -263,41 +265,42 @@ func (c *codec) mark(m *mark) {
 	c.total(&m.stable)
 }
 
-// spread is written as runs of empty buckets and counts.
+// spread is written as its counts, and how many empty ones follow each other as a negative number.
 func (c *codec) spread(s *spread) {
 	c.count(&s.begin)
-	var runs []int64 // how many empty ones, and then a count, again and again
+	n := len(s.counts)
+	c.count(&n)
 	if !c.reading {
-		empty := int64(0)
-		for _, n := range s.counts {
-			if n == 0 {
-				empty++
-				continue
+		for i := 0; i < n; {
+			x := s.counts[i]
+			i++
+			if x == 0 {
+				for x = -1; i < n && s.counts[i] == 0; i++ {
+					x--
+				}
 			}
-			runs = append(runs, empty, n)
-			empty = 0
+			c.int(&x)
 		}
-		runs = append(runs, empty)
-	}
-	list(c, &runs, c.int)
-	if !c.reading {
 		return
 	}
-	s.counts, s.total = nil, 0
-	for i, n := range runs {
-		if i%2 == 1 {
-			s.counts = append(s.counts, n)
-			s.total += n
-			c.failed = c.failed || n < 0
-			continue
-		}
-		if n < 0 || n > int64(measure.Buckets-len(s.counts)) {
-			c.failed = true
-			return
-		}
-		s.counts = append(s.counts, make([]int64, n)...)
+	if s.begin < 0 || n < 0 || s.begin+n > measure.Buckets {
+		c.failed = true
+		return
 	}
-	c.failed = c.failed || s.begin < 0 || s.begin+len(s.counts) > measure.Buckets
+	s.counts, s.total = make([]int64, 0, n), 0
+	for len(s.counts) < n && !c.failed {
+		x := int64(0)
+		c.int(&x)
+		switch {
+		case x > 0:
+			s.counts = append(s.counts, x)
+			s.total += x
+		case x < 0 && -x <= int64(n-len(s.counts)):
+			s.counts = append(s.counts, make([]int64, -x)...)
+		default:
+			c.failed = true
+		}
+	}
 }
 
 // weight refuses one at which there is no control.

@@ -1,0 +1,500 @@
+package judge
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/belay-cd/belay/internal/measure"
+)
+
+const base = 100 * time.Millisecond // what stable takes in the middle
+
+// play gives the judge ticks until it decides for one of stop, and returns the verdict and how many seconds it took.
+func play(j *Judge, from, to int64, tick func(n int64) Stratum, stop ...Decision) (Verdict, int64) {
+	for n := from; n < to; n++ {
+		j.Tick(second(n, tick(n)))
+		v := j.Verdict()
+		for _, d := range stop {
+			if v.Decision == d {
+				return v, n - from + 1
+			}
+		}
+	}
+	return j.Verdict(), to - from
+}
+
+func says(t *testing.T, v Verdict, parts ...string) {
+	t.Helper()
+	for _, part := range parts {
+		if !strings.Contains(v.Sentence, part) {
+			t.Errorf("the sentence does not say %q: %s", part, v.Sentence)
+		}
+	}
+	for _, wrong := range []string{"NaN", "Inf", "%!", "  "} {
+		if strings.Contains(v.Sentence, wrong) {
+			t.Errorf("the sentence says %q: %s", wrong, v.Sentence)
+		}
+	}
+	t.Logf("%s: %s", v.Decision, v.Sentence)
+}
+
+func TestErrorsRollBack(t *testing.T) {
+	for _, x := range []struct {
+		fails  float64
+		within int64
+	}{{1, 1}, {.02, 60}, {.005, 600}} {
+		j, d := New(defaults()), newDice(10)
+		v, took := play(j, 0, 3600, func(int64) Stratum { return pair(500, d.side(25, x.fails, 0), d.side(475, .001, 0)) }, RollBack)
+		must(t, v, RollBack, "errors")
+		if took > x.within {
+			t.Errorf("%v of next's requests fail: %d s", x.fails, took)
+		}
+		says(t, v, "errors: ", "requests to next failed", "If next were no worse, evidence this strong would turn up in fewer than 1 of 1,000 releases", "because of it")
+		if e := v.Metrics[0]; e.Metric != "errors" || e.Low <= 1 || x.fails < 1 && (e.High < e.Ratio/3 || e.Low > e.Ratio) {
+			t.Errorf("band: %+v", e)
+		}
+		if v.Evidence < v.Needed || v.Needed < 1111 || v.Needed > 1112 || v.History {
+			t.Errorf("%+v", v)
+		}
+	}
+}
+
+func TestAGoodReleaseIsPromoted(t *testing.T) {
+	j, d := New(defaults()), newDice(11)
+	v, took := play(j, 0, 1800, func(int64) Stratum { return pair(5000, d.side(100, .001, base), d.side(100, .001, base)) }, Promote, RollBack, Hold)
+	must(t, v, Promote, "")
+	if took < ripe || v.Proof < v.ProofNeeded || v.ProofNeeded != 20 {
+		t.Errorf("after %d s: %+v", took, v)
+	}
+	says(t, v, "proved: errors of next are below 1.25 times stable's or within 0.1 percentage points", "latency is within +20 %", "fewer than 1 of 20")
+}
+
+// Errors that take half a minute to be errors must not be proved away before.
+func TestNothingIsProvedWhileRequestsHang(t *testing.T) {
+	j, d := New(noLatency()), newDice(12)
+	v, _ := play(j, 0, 29, func(int64) Stratum {
+		return pair(5000, Side{Requests: 1, Drawn: d.poisson(5000)}, d.side(5000, 0, 0))
+	}, Promote)
+	must(t, v, Watch, "errors")
+	v, _ = play(j, 29, 90, func(int64) Stratum { return pair(5000, d.side(5000, 0, 0), d.side(5000, 0, 0)) }, Promote)
+	must(t, v, Promote, "errors")
+}
+
+func TestASlowReleaseIsRolledBack(t *testing.T) {
+	for _, x := range []struct {
+		rate, slower float64
+		weight       int
+		within       int64
+	}{{50, 1.5, 500, 180}, {50, 1.5, 5000, 60}, {4, 3, 1000, 900}} {
+		j, d := New(defaults()), newDice(13)
+		w := float64(x.weight) / whole
+		v, took := play(j, 0, 3600, func(int64) Stratum {
+			return pair(x.weight, d.side(w*x.rate, .001, time.Duration(x.slower*float64(base))), d.side((1-w)*x.rate, .001, base))
+		}, RollBack)
+		must(t, v, RollBack, "latency")
+		if took > x.within {
+			t.Errorf("%v: %d s", x, took)
+		}
+		says(t, v, "latency: p", " of next ", " ms, stable ", "1 of 1,000")
+	}
+}
+
+// A tail that only a few requests have.
+func TestASlowTailIsRolledBack(t *testing.T) {
+	j, d := New(defaults()), newDice(14)
+	v, _ := play(j, 0, 3600, func(int64) Stratum {
+		next := d.side(25, 0, base)
+		next.Latency.Merge(d.latencies(d.poisson(1), 3*time.Second))
+		return pair(500, next, d.side(475, 0, base))
+	}, RollBack)
+	must(t, v, RollBack, "latency")
+	says(t, v, "latency: p9", " ms, stable ")
+}
+
+func TestAMachineThatIsALittleSlowerIsNotBlamed(t *testing.T) {
+	for seed := range uint64(10) {
+		j, d := New(defaults()), newDice(20+seed)
+		v, _ := play(j, 0, 600, func(int64) Stratum {
+			return pair(500, d.side(25, 0, base*11/10), d.side(475, 0, base))
+		}, RollBack)
+		if v.Decision == RollBack {
+			t.Fatalf("+10 %%: %s", v.Sentence)
+		}
+	}
+	c := defaults()
+	c.Margin, c.Grain = 1, 0
+	j, d := New(c), newDice(20)
+	v, _ := play(j, 0, 600, func(int64) Stratum {
+		return pair(500, d.side(25, 0, base*11/10), d.side(475, 0, base))
+	}, RollBack)
+	must(t, v, RollBack, "latency") // so the margin is what kept it
+}
+
+// Three times as slow is no harm where it is a millisecond.
+func TestGrainIsNoHarm(t *testing.T) {
+	j, d := New(defaults()), newDice(15)
+	slow := 300 * time.Microsecond
+	v, _ := play(j, 0, 300, func(int64) Stratum { return pair(5000, d.side(100, 0, slow), d.side(100, 0, slow/3)) }, RollBack)
+	if v.Decision == RollBack {
+		t.Fatal(v.Sentence)
+	}
+	c := defaults()
+	c.Grain = 0
+	v, _ = play(New(c), 0, 300, func(int64) Stratum { return pair(5000, d.side(100, 0, slow), d.side(100, 0, slow/3)) }, RollBack)
+	must(t, v, RollBack, "latency")
+}
+
+func TestColdInstancesAreNotTimed(t *testing.T) {
+	j, d := New(defaults()), newDice(16)
+	v, _ := play(j, 0, 120, func(int64) Stratum {
+		s := pair(5000, d.side(100, 0, 9*base), d.side(100, 0, base))
+		s.Cold = true
+		return s
+	}, RollBack)
+	must(t, v, Watch, "latency")
+}
+
+func TestHarmBelowTheFloorIsNoHarm(t *testing.T) {
+	c := noLatency()
+	c.Floor, c.Limit = .01, 0
+	j, d := New(c), newDice(17)
+	v, _ := play(j, 0, 600, func(int64) Stratum { return pair(5000, d.side(500, .004, 0), d.side(500, .0005, 0)) }, RollBack)
+	if v.Decision == RollBack || v.Evidence < v.Needed {
+		t.Fatalf("%+v", v)
+	}
+	if v.Decision == Watch {
+		says(t, v, "by less than what counts as harm")
+	}
+}
+
+func TestHarmThatBeginsLate(t *testing.T) {
+	j, d := New(defaults()), newDice(18)
+	good := func(int64) Stratum { return pair(500, d.side(25, .001, 0), d.side(475, .001, 0)) }
+	v, _ := play(j, 0, 1800, good, RollBack)
+	if v.Decision == RollBack {
+		t.Fatal(v.Sentence)
+	}
+	v, took := play(j, 1800, 3600, func(int64) Stratum { return pair(500, d.side(25, .02, 0), d.side(475, .001, 0)) }, RollBack)
+	must(t, v, RollBack, "errors")
+	if took > 90 {
+		t.Errorf("%d s", took)
+	}
+	says(t, v, "since 14:33:") // thirty minutes after 14:03
+}
+
+// world makes strata with five endpoints and two plans, where next's requests fail or are slow as told.
+func world(d dice, bad func(endpoint, plan string) (fails float64, middle time.Duration)) Stratum {
+	s := Stratum{Weight: 1000}
+	for i, side := range []*Side{&s.Next, &s.Stable} {
+		side.Latency = &measure.Histogram{}
+		parts := map[string]*Part{}
+		for _, endpoint := range []string{"GET /", "GET /item/:id", "GET /search", "POST /cart", "POST /checkout"} {
+			for _, plan := range []string{"plan=free", "plan=pro"} {
+				fails, middle := .001, base
+				if i == 0 {
+					fails, middle = bad(endpoint, plan)
+				}
+				one := d.side([]float64{2, 18}[i], fails, middle)
+				side.Requests += one.Requests
+				side.Errors += one.Errors
+				side.Drawn += one.Drawn
+				side.Failed += one.Failed
+				side.Latency.Merge(one.Latency)
+				for _, name := range []string{endpoint, plan} {
+					p := parts[name]
+					if p == nil {
+						p = &Part{Name: name, Segment: name == plan, Latency: &measure.Histogram{}}
+						parts[name] = p
+					}
+					p.Requests += one.Requests
+					p.Errors += one.Errors
+					p.Failed += one.Failed
+					p.Latency.Merge(one.Latency)
+				}
+			}
+		}
+		for _, p := range parts {
+			side.Parts = append(side.Parts, *p)
+		}
+	}
+	return s
+}
+
+func TestTheGuiltyPartIsNamed(t *testing.T) {
+	for metric, bad := range map[string]func(endpoint, plan string) (float64, time.Duration){
+		"errors of POST /checkout": func(e, _ string) (float64, time.Duration) {
+			return map[bool]float64{true: .3, false: .001}[e == "POST /checkout"], base
+		},
+		"errors of plan=pro": func(_, p string) (float64, time.Duration) {
+			return map[bool]float64{true: .2, false: .001}[p == "plan=pro"], base
+		},
+		"latency of GET /search": func(e, _ string) (float64, time.Duration) {
+			return .001, map[bool]time.Duration{true: 8 * base, false: base}[e == "GET /search"]
+		},
+		"errors":  func(_, _ string) (float64, time.Duration) { return .2, base },
+		"latency": func(_, _ string) (float64, time.Duration) { return .001, 2 * base },
+	} {
+		j, d := New(defaults()), newDice(19)
+		v, took := play(j, 0, 600, func(int64) Stratum { return world(d, bad) }, RollBack)
+		must(t, v, RollBack, metric)
+		says(t, v, metric+": ")
+		t.Logf("%s after %d s", metric, took)
+	}
+}
+
+func TestTheFirstTwentyOfEachKindAreWatched(t *testing.T) {
+	j := New(defaults())
+	fill(j, 30)
+	if j.places(false) != maxParts || j.places(true) != maxParts || len(j.byName) != 2*maxParts {
+		t.Fatalf("%d endpoints, %d values, %d names", j.places(false), j.places(true), len(j.byName))
+	}
+	if len(j.Verdict().Metrics) == 0 {
+		t.Error("no metrics")
+	}
+	stakes := 0.0
+	for _, r := range j.rows() {
+		stakes += r.stake
+	}
+	if stakes > 1+1e-12 || stakes < 1-1e-9 {
+		t.Errorf("the stakes add up to %v", stakes)
+	}
+}
+
+// One fault of both is nobody's.
+func TestAnOutageOfBothIsNotBlamedButHeld(t *testing.T) {
+	j, d := New(defaults()), newDice(30)
+	good := func(int64) Stratum { return pair(500, d.side(25, .001, 0), d.side(475, .001, 0)) }
+	v, _ := play(j, 0, 600, good, RollBack, Hold)
+	must(t, v, Watch, "")
+	v, took := play(j, 600, 660, func(int64) Stratum { return pair(500, d.side(25, .5, 0), d.side(475, .5, 0)) }, RollBack, Hold)
+	must(t, v, Hold, metricLimit)
+	if took > 5 {
+		t.Errorf("held after %d s", took)
+	}
+	says(t, v, "limit of 1.0 %", "not provably because of next")
+	v, _ = play(j, 600+took, 720, func(int64) Stratum { return pair(500, d.side(25, .5, 0), d.side(475, .5, 0)) }, RollBack)
+	must(t, v, Hold, metricLimit)
+	v, took = play(j, 720, 1800, good, Watch, RollBack)
+	must(t, v, Watch, "")
+	if took > 180 {
+		t.Errorf("let go after %d s", took)
+	}
+}
+
+func TestASplitThatIsNotAsDesignedHolds(t *testing.T) {
+	j, d := New(defaults()), newDice(31)
+	v, took := play(j, 0, 600, func(int64) Stratum { return pair(500, d.side(50, .001, 0), d.side(450, .001, 0)) }, Hold, RollBack)
+	must(t, v, Hold, metricSplit)
+	if took > 10 {
+		t.Errorf("%d s", took)
+	}
+	says(t, v, "draws fell on next")
+	for seed := range uint64(20) {
+		j, d := New(noLatency()), newDice(100+seed)
+		if v, _ := play(j, 0, 300, func(int64) Stratum { return pair(500, d.side(25, .001, 0), d.side(475, .001, 0)) }, Hold); v.Decision == Hold {
+			t.Fatalf("held: %s", v.Sentence)
+		}
+	}
+}
+
+// withPlacebo draws the placebo as the proxy does, with units that fail together.
+func withPlacebo(d dice, together int64, fails float64) Stratum {
+	s := pair(500, Side{}, Side{})
+	for range d.poisson(500 / float64(together)) {
+		side, slice := &s.Stable, d.Float64() < measure.PlaceboShare
+		if d.Float64() < .05 {
+			side, slice = &s.Next, false
+		}
+		n := requests(together, 0)
+		if d.Float64() < fails {
+			n.Errors, n.Failed = together, together
+		}
+		for _, to := range []*Side{side, &s.Placebo} {
+			if to == &s.Placebo && !slice {
+				continue
+			}
+			to.Requests += n.Requests
+			to.Errors += n.Errors
+			to.Drawn += n.Drawn
+			to.Failed += n.Failed
+		}
+	}
+	return s
+}
+
+func TestThePlaceboFiresWhereVisitorsAreCountedByRequest(t *testing.T) {
+	fired := 0
+	for seed := range uint64(10) {
+		j, d := New(noLatency()), newDice(200+seed)
+		j.config.Limit = 0
+		v, _ := play(j, 0, 900, func(int64) Stratum { return withPlacebo(d, 20, .02) }, Hold)
+		if v.Decision == Hold {
+			fired++
+			if v.Metric != metricPlacebo && v.Metric != metricSplit {
+				t.Errorf("held: %s", v.Sentence)
+			}
+		}
+	}
+	if fired < 9 {
+		t.Errorf("held %d of 10", fired)
+	}
+	for seed := range uint64(10) {
+		j, d := New(noLatency()), newDice(300+seed)
+		j.config.Limit = 0
+		if v, _ := play(j, 0, 300, func(int64) Stratum { return withPlacebo(d, 1, .02) }, Hold, RollBack); v.Decision == Hold || v.Decision == RollBack {
+			t.Fatalf("requests of their own: %s", v.Sentence)
+		}
+	}
+}
+
+// A plain counter sends every twentieth request to a release. Where traffic has a rhythm, it is always the same kind.
+func TestThePlaceboFiresForAPlainCounter(t *testing.T) {
+	j, n := New(noLatency()), int64(0)
+	j.config.Limit = 0
+	v, took := play(j, 0, 600, func(int64) Stratum {
+		s := pair(500, Side{}, Side{})
+		for range 500 {
+			n++
+			one := requests(1, 0)
+			if n%20 == 7 && n%3 == 0 { // what every twentieth request asks for fails on every release, at times
+				one = requests(1, 1)
+			}
+			side := &s.Stable
+			if n%20 == 0 {
+				side = &s.Next
+			}
+			for _, to := range []*Side{side, &s.Placebo} {
+				if to == &s.Placebo && n%20 != 7 {
+					continue
+				}
+				to.Requests++
+				to.Drawn++
+				to.Errors += one.Errors
+				to.Failed += one.Failed
+			}
+		}
+		return s
+	}, Hold)
+	must(t, v, Hold, metricPlacebo)
+	if took > 10 {
+		t.Errorf("%d s", took)
+	}
+	says(t, v, "two shares of the same stable release differ")
+}
+
+// A slice of stable that is slower by itself.
+func TestThePlaceboSeesLatency(t *testing.T) {
+	for _, faster := range []bool{false, true} {
+		j, d := New(defaults()), newDice(32)
+		v, _ := play(j, 0, 600, func(int64) Stratum {
+			s := pair(500, d.side(25, 0, base), d.side(450, 0, base))
+			s.Placebo = d.side(25, 0, map[bool]time.Duration{false: 2 * base, true: base / 2}[faster])
+			s.Stable.Drawn += s.Placebo.Drawn
+			s.Stable.Requests += s.Placebo.Requests
+			s.Stable.Latency.Merge(s.Placebo.Latency)
+			return s
+		}, Hold)
+		must(t, v, Hold, metricPlacebo)
+	}
+}
+
+func TestNoTrafficIsNoData(t *testing.T) {
+	j := New(defaults())
+	must(t, j.Verdict(), NoData, "")
+	v, _ := play(j, 0, 30, func(int64) Stratum { return pair(500, Side{}, requests(100, 0)) })
+	if v.Decision == Promote || v.Decision == RollBack {
+		t.Fatal(v.Sentence)
+	}
+	j = New(defaults())
+	j.Tick(second(1))
+	must(t, j.Verdict(), NoData, "")
+	says(t, j.Verdict(), "no data", "neither passes nor blames")
+}
+
+func TestLittleTrafficSaysWhatItWouldHaveSeen(t *testing.T) {
+	j, d := New(defaults()), newDice(33)
+	v, _ := play(j, 0, 900, func(int64) Stratum { return pair(500, d.side(2.5, .001, 0), d.side(47.5, .001, 0)) })
+	must(t, v, Watch, "")
+	if v.Detectable < 3 || v.Detectable > 30 {
+		t.Errorf("detectable ×%v", v.Detectable)
+	}
+	says(t, v, "not proven yet: ", "errors of ×", "or worse would have been seen")
+	j = New(defaults())
+	v, _ = play(j, 0, 900, func(int64) Stratum { return pair(500, d.side(2.5, 0, 0), d.side(47.5, 0, 0)) })
+	if v.Detectable != 0 || v.DetectableRate <= 0 || v.DetectableRate > .1 {
+		t.Errorf("%v, %v", v.Detectable, v.DetectableRate)
+	}
+	says(t, v, "an error rate of ", "or more would have been seen")
+	j = New(defaults())
+	v, _ = play(j, 0, 3, func(int64) Stratum { return pair(500, requests(1, 0), requests(20, 0)) })
+	says(t, v, "too little traffic")
+}
+
+// What is said to be detectable is detected.
+func TestDetectableHarmIsDetected(t *testing.T) {
+	j, d := New(noLatency()), newDice(34)
+	const seconds = 300
+	v, _ := play(j, 0, seconds, func(int64) Stratum { return pair(1000, d.side(20, .005, 0), d.side(180, .005, 0)) })
+	if v.Detectable == 0 {
+		t.Fatal(v.Sentence)
+	}
+	seen := 0
+	for seed := range uint64(40) {
+		d := newDice(400 + seed)
+		c := noLatency()
+		c.Limit = 0
+		if v, _ := play(New(c), 0, seconds, func(int64) Stratum {
+			return pair(1000, d.side(20, v.Detectable*.005, 0), d.side(180, .005, 0))
+		}, RollBack); v.Decision == RollBack {
+			seen++
+		}
+	}
+	if seen < 34 {
+		t.Errorf("×%.2f was seen in %d of 40", v.Detectable, seen)
+	}
+}
+
+func TestWithoutAControlHistoryIsComparedAndNothingPromised(t *testing.T) {
+	c := defaults()
+	c.Before = &Before{Requests: 100_000, Errors: 100, WorstErrors: .005, WorstLatency: 250 * time.Millisecond}
+	alone := func(d dice, fails float64, middle time.Duration) func(int64) Stratum {
+		return func(int64) Stratum { return pair(whole, d.side(100, fails, middle), Side{}) }
+	}
+	v, _ := play(New(c), 0, 60, alone(newDice(35), .1, base), RollBack)
+	must(t, v, RollBack, "errors")
+	if !v.History || v.Evidence < v.Needed {
+		t.Errorf("%+v", v)
+	}
+	says(t, v, "errors: ", "no guarantee: compared with history", "0.50 % in its worst minute")
+	v, _ = play(New(c), 0, 60, alone(newDice(36), .001, 3*base), RollBack)
+	must(t, v, RollBack, "latency")
+	says(t, v, "no guarantee: compared with history", "longer than 300 ms")
+	v, _ = play(New(c), 0, 600, alone(newDice(37), .004, base), RollBack, Hold, Promote)
+	must(t, v, Watch, "")
+	if !v.History {
+		t.Error("it does not say that it is history")
+	}
+	says(t, v, "no guarantee")
+
+	c.Before = nil
+	v, _ = play(New(c), 0, 60, alone(newDice(38), .1, base), RollBack, Hold)
+	must(t, v, Hold, metricLimit)
+	c.Limit = 0
+	v, _ = play(New(c), 0, 60, alone(newDice(38), .1, base), RollBack, Hold)
+	must(t, v, Watch, "")
+	says(t, v, "nothing is watched")
+}
+
+func TestNumbersAreWrittenForPeople(t *testing.T) {
+	for want, got := range map[string]string{
+		"0": count(0), "999": count(999), "5,698": count(5698), "1,000,000": count(1e6), "-1,234": count(-1234), "-123": count(-123),
+		"1.25": number(1.25), "20": number(20), "1,000": number(1000), "240 ms": span(.240), "1.2 s": span(1.24), "850 µs": span(.00085),
+		"12 s": span(12.3), "4.2": factor(4.11), "12": factor(11.2), "1,235": factor(1234.5), "5.0 %": share(.05), "0.10 %": share(.001),
+		"0.0 %": share(0), "100.0 %": share(1), "0.012 %": share(.00012), "99.5": percentile(.995), "0.1 percentage points": points(.001),
+	} {
+		if got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
