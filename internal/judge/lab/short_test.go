@@ -6,7 +6,7 @@ import "testing"
 
 func TestNoWorldBlamesMoreOftenThanPromised(t *testing.T) {
 	for i, w := range errorWorlds() {
-		got := trial{world: w, config: bare(), runs: 60, ticks: 600, seed: uint64(i + 1), whole: true}.run()
+		got := trial{world: w, config: bare(), runs: 40, ticks: 600, seed: uint64(i + 1), whole: true}.run()
 		for j, a := range alphas {
 			if upperTail(got.whole[j], got.runs, a) < 1e-4 {
 				t.Errorf("%s: %d of %d blamed, the bound is %g", w.Name, got.whole[j], got.runs, a)
@@ -14,7 +14,7 @@ func TestNoWorldBlamesMoreOftenThanPromised(t *testing.T) {
 		}
 	}
 	for i, w := range latencyWorlds() {
-		got := trial{world: w, config: bare(), runs: 16, ticks: 600, seed: uint64(i + 1)}.run()
+		got := trial{world: w, config: bare(), runs: 10, ticks: 600, seed: uint64(i + 1)}.run()
 		for j, a := range alphas {
 			if upperTail(got.crossed[j], got.runs, a) < 1e-4 {
 				t.Errorf("%s, latency: %d of %d blamed, the bound is %g", w.Name, got.crossed[j], got.runs, a)
@@ -38,11 +38,12 @@ func TestWrongModesAreCaught(t *testing.T) {
 
 func TestHarmIsSeenInTime(t *testing.T) {
 	for i, g := range errorGoals[1:] {
-		got := race{canary, g.effect, 61, 2400, uint64(i + 1)}.run(racers(g.times, true))
-		g.check(t, got)
+		all := racers(g.times, true)
+		few := append(all[:1:1], all[len(all)-2:]...)
+		g.check(t, race{canary, g.effect, 61, 2400, uint64(i + 1)}.run(few))
 	}
 	for i, g := range latencyGoals[:1] {
-		g.check(t, race{g.world, g.effect, 31, 600, uint64(i + 1)}.run(racers(1, false)[:2]))
+		g.check(t, race{g.world, g.effect, 31, 600, uint64(i + 1)}.run(racers(1, false)[:1]))
 	}
 }
 
