@@ -162,7 +162,8 @@ func (j *Judge) visit(c *codec) {
 		c.int(&d.clock)
 		c.weight(&d.weight)
 		c.failed = c.failed || d.weight == 0
-		c.int(&d.count)
+		c.int(&d.made)
+		c.int(&d.failed)
 	})
 	c.floats(j.safety.floor[:])
 	c.floats(j.safety.ratio[:])

@@ -104,23 +104,24 @@ func newSafety() safety {
 	return s
 }
 
-// failed multiplies the bets on safety with one stratum's failures.
-func (s *safety) failed(d *design, next, stable int64) {
-	kNext, kStable := float64(next), float64(stable)
-	if kNext+kStable == 0 {
+// next multiplies the bets on safety with next's failures.
+func (s *safety) next(d *design, failed int64) {
+	if failed == 0 {
 		return
 	}
+	k := float64(failed)
 	for j := range better {
-		s.floor[j] += kNext*d.floorNext[j] + kStable*d.floorFailed[j]
-		s.ratio[j] += kNext*lnBetter[j] - (kNext+kStable)*d.ratio[j]
+		s.floor[j] += k * d.floorNext[j]
+		s.ratio[j] += k * (lnBetter[j] - d.ratio[j])
 	}
 }
 
-// drawn multiplies them with draws of stable. They come late, when failures of next that were drawn with them had time to
-// show.
-func (s *safety) drawn(d *design, stable int64) {
+// stable multiplies them with draws of stable and with its failures.
+func (s *safety) stable(d *design, drawn, failed int64) {
+	n, k := float64(drawn), float64(failed)
 	for j := range better {
-		s.floor[j] += float64(stable) * d.floorDrawn[j]
+		s.floor[j] += n*d.floorDrawn[j] + k*d.floorFailed[j]
+		s.ratio[j] -= k * d.ratio[j]
 	}
 }
 

@@ -29,8 +29,8 @@ const (
 // for the whole decision.
 const blamed = 0.9
 
-// ripe is how many seconds draws of stable wait before they count as units that did not fail: failures of next that were drawn
-// with them may be requests that are still waiting for their time-out.
+// ripe is how many seconds draws and failures of stable wait before they speak for next's safety: failures of next that were
+// drawn with them may be requests that still wait for their time-out. Next's failures count at once.
 const ripe = 30
 
 // Judge is the evidence on one rollout. It is not safe for concurrent use.
@@ -65,11 +65,11 @@ type Judge struct {
 	past    past
 }
 
-// draws are draws of stable that are not ripe.
+// draws are draws of stable, and units of it that failed, that are not ripe.
 type draws struct {
-	clock  int64
-	weight int
-	count  int64
+	clock        int64
+	weight       int
+	made, failed int64
 }
 
 // partName names a part among endpoints and segments' values.
@@ -252,8 +252,8 @@ func (j *Judge) stratum(s *Stratum) {
 	j.drawn[1] += s.Stable.Drawn
 	j.split.begin(minute, j.config.Minutes, evenSkew)
 	j.split.split(d, s.Next.Drawn, s.Stable.Drawn)
-	j.safety.failed(d, s.Next.Failed, s.Stable.Failed)
-	j.unripe = append(j.unripe, draws{j.clock.now, s.Weight, s.Stable.Drawn})
+	j.safety.next(d, s.Next.Failed)
+	j.unripe = append(j.unripe, draws{j.clock.now, s.Weight, s.Stable.Drawn, s.Stable.Failed})
 	if measured := j.config.Margin > 0 && !s.Cold; measured && s.Placebo.Drawn+s.Placebo.Failed+s.Placebo.Requests > 0 {
 		j.placebo.add(j, s)
 	} else {
@@ -279,16 +279,17 @@ func (j *Judge) design(weight int) *design {
 	return d
 }
 
-// ripen counts the draws of stable that are old enough as units that may have failed.
+// ripen counts what of stable is old enough for safety.
 func (j *Judge) ripen() {
 	kept := j.unripe[:0]
 	for _, u := range j.unripe {
 		if u.clock+ripe <= j.clock.now {
-			j.safety.drawn(j.design(u.weight), u.count)
+			j.safety.stable(j.design(u.weight), u.made, u.failed)
 			continue
 		}
 		if n := len(kept); n > 0 && kept[n-1].clock == u.clock && kept[n-1].weight == u.weight {
-			kept[n-1].count += u.count
+			kept[n-1].made += u.made
+			kept[n-1].failed += u.failed
 			continue
 		}
 		kept = append(kept, u)

@@ -137,8 +137,8 @@ func TestErrorsOfANextThatIsWorseAreAFairBetOnSafety(t *testing.T) {
 	bets := func(d *design) func(kNext, kStable, nNext, nStable int64, logs []float64) {
 		return func(kNext, kStable, _, nStable int64, logs []float64) {
 			var s safety
-			s.failed(d, kNext, kStable)
-			s.drawn(d, nStable)
+			s.next(d, kNext)
+			s.stable(d, nStable, kStable)
 			copy(logs, s.floor[:])
 			copy(logs[len(better):], s.ratio[:])
 		}
@@ -275,8 +275,8 @@ func TestABetOnRequestsOfHeavyVisitorsIsUnfair(t *testing.T) {
 	safe := expectation([]unit{{0.001, 0}}, allDraws(1, 0.5, false), len(better), func(kNext, kStable, _, nStable int64, logs []float64) {
 		var s safety
 		d := newDesign(0.5, 1.25, 0.001)
-		s.failed(d, kNext, kStable)
-		s.drawn(d, 1000*nStable)
+		s.next(d, kNext)
+		s.stable(d, 1000*nStable, kStable)
 		copy(logs, s.floor[:])
 	})
 	if greatest(safe) < 1.1 {
@@ -381,7 +381,8 @@ func TestTheRatioIsOfChancesNotOfOdds(t *testing.T) {
 	odds := func(p float64) float64 { return ratio * p / (1 - p + ratio*p) }
 	e := greatest(expectation([]unit{{odds(0.8), 0.8}, {odds(0.5), 0.5}}, allDraws(2, 0.5, false), len(better), func(kNext, kStable, _, _ int64, logs []float64) {
 		var s safety
-		s.failed(d, kNext, kStable)
+		s.next(d, kNext)
+		s.stable(d, 0, kStable)
 		copy(logs, s.ratio[:])
 	}))
 	if e < 1.05 {

@@ -77,6 +77,11 @@ func TestNothingIsProvedWhileRequestsHang(t *testing.T) {
 		return pair(5000, Side{Requests: 1, Drawn: d.poisson(5000)}, d.side(5000, 0, 0))
 	}, Promote)
 	must(t, v, Watch, "errors")
+	// The same where stable's errors come at once, and next's, as many, when the time-out is over.
+	slow := New(noLatency())
+	slow.config.Limit = 0
+	v, _ = play(slow, 0, 29, func(int64) Stratum { return pair(500, Side{Requests: 1, Drawn: d.poisson(50)}, d.side(950, .05, 0)) }, Promote)
+	must(t, v, Watch, "errors")
 	v, _ = play(j, 29, 90, func(int64) Stratum { return pair(5000, d.side(5000, 0, 0), d.side(5000, 0, 0)) }, Promote)
 	must(t, v, Promote, "errors")
 }
