@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"context"
+	"sync/atomic"
 
 	"github.com/belay-cd/belay/internal/domain"
 	"github.com/belay-cd/belay/internal/guard"
@@ -21,6 +22,7 @@ type hearing struct {
 	run  *run
 	roll *rollout.Rollout
 	last *judge.Verdict
+	loud atomic.Bool // he suspects next
 	told map[judge.Decision]bool
 }
 
@@ -28,6 +30,7 @@ type hearing struct {
 // that next is proved, and that it is so no longer, once each.
 func (h *hearing) word(ctx context.Context, v judge.Verdict) {
 	h.last = &v
+	h.loud.Store(guard.Suspects(v))
 	stage := h.run.hear(h.roll.Record.Environment, judged(v))
 	news := v.Decision == judge.Promote || v.Decision == judge.Watch && h.told[judge.Promote]
 	if !news || h.told[v.Decision] || stage == "" {

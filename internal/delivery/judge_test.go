@@ -418,3 +418,30 @@ func TestWhatTheJudgeSaysIsShown(t *testing.T) {
 		w.await(b.Number)
 	})
 }
+
+// Little traffic shows little, and the plan says so beforehand: 50 requests a second at 5 % cannot show a doubling of 0.1 %.
+func TestThePlanSaysWhatAStepCanShow(t *testing.T) {
+	own, err := parse(planned, []byte(strings.Replace(fileWith("strategy: canary, steps: [5% for 15m]", "for: 1h"), "guard: { error_rate: 5% for 10s }\n", "", 1)), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, file := newSettings(own, nil, domain.Floors{})
+	for _, c := range []struct {
+		now  *domain.Figures
+		says string
+	}{
+		{nil, "at 0.0 requests/s 5 % for 15m sees about no requests: the app's own flows (1) are sent to next, 30 times each"},
+		{&domain.Figures{RPS: 0.2}, "at 0.2 requests/s 5 % for 15m sees about 9 requests, which show an error rate of 86 % or worse: the app's own flows"},
+		{&domain.Figures{RPS: 50, ErrorRate: 0.001}, "at 50.0 requests/s 5 % for 15m sees about 2250 requests, which show errors of ×"},
+		{&domain.Figures{RPS: 5000, ErrorRate: 0.001}, "sees about 225000 requests, which show errors of ×2"},
+	} {
+		if got := lowTraffic(file, set, c.now); !strings.Contains(got, c.says) {
+			t.Errorf("%s", got)
+		}
+	}
+	var factor float64
+	text := lowTraffic(file, set, &domain.Figures{RPS: 50, ErrorRate: 0.001})
+	if _, err := fmt.Sscanf(text[strings.Index(text, "×")+len("×"):], "%g", &factor); err != nil || factor < 3 || factor > 15 {
+		t.Errorf("×%g: %v: %s", factor, err, text)
+	}
+}

@@ -257,6 +257,10 @@ func (s *Service) RolledBack(ctx context.Context, roll *rollout.Rollout, b *roll
 	} else if roll.Stable != nil {
 		data["to"] = roll.Stable.Commit
 	}
+	var breach *guard.Breach
+	if errors.As(b.Cause, &breach) && breach.History.Evidence != nil {
+		data["evidence"], data["needed"] = breach.History.Evidence.Evidence, breach.History.Evidence.Needed
+	}
 	s.emit(ctx, domain.Event{Type: kind, App: roll.Record.App, Delivery: roll.Record.Delivery,
 		Stage: stage, Environment: roll.Record.Environment, By: roll.Record.By, Data: data})
 	if roll.Record.By != rehearser { // its jobs go on

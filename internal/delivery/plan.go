@@ -3,12 +3,14 @@ package delivery
 import (
 	"context"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
 	"github.com/belay-cd/belay/internal/config"
 	"github.com/belay-cd/belay/internal/domain"
 	"github.com/belay-cd/belay/internal/guard"
+	"github.com/belay-cd/belay/internal/judge"
 	"github.com/belay-cd/belay/internal/rollout"
 )
 
@@ -175,7 +177,7 @@ func lowTraffic(f *config.File, set settings, now *domain.Figures) string {
 	seen := int64(rps * first.Hold.Seconds() * float64(first.Weight) / domain.WeightAll)
 	text := fmt.Sprintf("at %.1f requests/s %s for %s sees about %s", rps, rollout.Percent(first.Weight), domain.Span(first.Hold), requests(seen))
 	if seen > 0 {
-		text += ", which show " + guard.Sees(seen, usual)
+		text += ", which show " + shows(set, first, rps, usual)
 	}
 	flows := 0
 	for _, c := range f.Verify.Checks {
@@ -191,6 +193,23 @@ func lowTraffic(f *config.File, set settings, now *domain.Figures) string {
 	default:
 		return text + fmt.Sprintf(": no flows are declared, so somebody is asked, and after %s without an answer it goes back", domain.Span(config.AskExpire))
 	}
+}
+
+// shows says what a step of a canary lets the judge see at a rate of requests of which so many usually fail.
+func shows(set settings, step rollout.Weight, rps, usual float64) string {
+	side := func(weight int) (judge.Side, guard.Side) {
+		n := int64(rps * step.Hold.Seconds() * float64(weight) / domain.WeightAll)
+		k := int64(math.Round(usual * float64(n)))
+		return judge.Side{Requests: n, Errors: k, Drawn: n, Failed: k}, guard.Side{Requests: n, Errors: k}
+	}
+	stratum, report := judge.Stratum{Weight: step.Weight}, guard.Report{}
+	stratum.Next, report.Next = side(step.Weight)
+	stratum.Stable, report.Stable = side(domain.WeightAll - step.Weight)
+	j := judge.New(set.judge(domain.Production))
+	j.Tick(judge.Tick{Boot: "plan", N: 1, Strata: []judge.Stratum{stratum}})
+	said := j.Verdict()
+	report.Judge = &said
+	return report.Seen()
 }
 
 // planSteps joins neighbours of one verb into one line: start next/web/0 next/web/1.

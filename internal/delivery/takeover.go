@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/belay-cd/belay/internal/config"
@@ -44,8 +43,8 @@ func minutes(d time.Duration) string {
 }
 
 // giveWay ends the watch of a Monitor when a newer delivery waits for production, the least time under watch has passed and
-// was seen, and nothing is held. Everywhere else the watch goes on to its end.
-func (s *Service) giveWay(ctx context.Context, r *run, roll *rollout.Rollout, w rollout.Watch, samples guard.Samples, held *atomic.Bool) (context.Context, func()) {
+// was seen, nothing is held and nothing suspected. Everywhere else the watch goes on to its end.
+func (s *Service) giveWay(ctx context.Context, r *run, roll *rollout.Rollout, w rollout.Watch, samples guard.Samples, quiet func() bool) (context.Context, func()) {
 	rec := roll.Record
 	if rec.Environment != domain.Production || rec.Delivery == 0 || w.Hold == 0 || w.Proof || !r.inMonitor() {
 		return ctx, func() {}
@@ -65,7 +64,7 @@ func (s *Service) giveWay(ctx context.Context, r *run, roll *rollout.Rollout, w 
 			after := time.Since(w.From)
 			newer, urgent := s.environments[domain.Production].next(r)
 			if newer == 0 || urgent && roll.Stable != nil || // that one rolls back
-				after < least || after >= w.Hold || held.Load() {
+				after < least || after >= w.Hold || !quiet() {
 				continue
 			}
 			seen, err := samples.Observed(ctx, w.From)

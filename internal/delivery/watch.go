@@ -26,7 +26,7 @@ func (s *Service) Watch(ctx context.Context, roll *rollout.Rollout, w rollout.Wa
 	steps := s.newLadder(r, roll, w)
 	defer steps.close(ctx)
 	var held atomic.Bool // by the guard
-	heard := hearing{s: s, run: r, roll: roll.View()}
+	heard := &hearing{s: s, run: r, roll: roll.View()}
 	watcher := guard.Watcher{Limits: r.settings.Guard, Samples: samples, Proved: w.Proved, Soak: r.settings.Rollout.Soak, Held: func(v guard.Verdict) {
 		held.Store(v.Kind == guard.Hold)
 		steps.shown = "" // a hold is shown instead
@@ -40,7 +40,7 @@ func (s *Service) Watch(ctx context.Context, roll *rollout.Rollout, w rollout.Wa
 	if roll.Record.Shifted != nil && roll.Record.Shifted.Before(from) && w.Hold == 0 {
 		from = *roll.Record.Shifted
 	}
-	watched, give := s.giveWay(ctx, r, roll, w, samples, &held)
+	watched, give := s.giveWay(ctx, r, roll, w, samples, func() bool { return !held.Load() && !heard.loud.Load() })
 	defer give()
 	report, err := watcher.Watch(watched, from, w.Hold)
 	early := errors.Is(err, errGivesWay) && ctx.Err() == nil

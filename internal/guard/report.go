@@ -71,12 +71,17 @@ func (r Report) Judged() bool { return r.judged() != nil }
 // Proved reports whether the judge calls next proved no worse.
 func (r Report) Proved() bool { v := r.judged(); return v != nil && v.Decision == judge.Promote }
 
+// Suspects reports whether the judge's evidence is close to what takes next back.
+func Suspects(v judge.Verdict) bool {
+	// With all that is needed, and not taken back, it is below the floor: no harm.
+	return v.Decision != judge.Promote && v.Evidence >= suspicion*v.Needed && v.Evidence < v.Needed
+}
+
 // Worse reports whether next is suspected to be worse, though no trigger acted: by the judge's evidence, which is close to
 // what takes next back, or where nobody judged because it failed more often than chance explains.
 func (r Report) Worse() bool {
 	if v := r.judged(); v != nil {
-		// With all that is needed, and not taken back, it is below the floor: no harm.
-		return !r.Proved() && v.Evidence >= suspicion*v.Needed && v.Evidence < v.Needed
+		return Suspects(*v)
 	}
 	next, stable, _ := r.counts()
 	return next.n > 0 && stable.n > 0 && worse(next, stable)
@@ -157,14 +162,12 @@ func (r Report) sentence() string {
 		}
 		return fmt.Sprintf("not proven: errors %s in %s %s (stable %s), %s", share(next.rate()), domain.Thousands(next.n), unit, share(stable.rate()), why)
 	}
-	k, rate := r.detectable()
-	return fmt.Sprintf("not proven: %s %s; would have seen %s", domain.Thousands(next.n), unit, orWorse(k, rate))
+	return fmt.Sprintf("not proven: %s %s; would have seen %s", domain.Thousands(next.n), unit, r.Seen())
 }
 
-// Sees says what so many requests show when the error rate p0 is usual: errors of ×8 or worse.
-func Sees(n int64, p0 float64) string { return orWorse(Detectable(n, p0), DetectableRate(n, p0)) }
-
-func orWorse(k, rate float64) string {
+// Seen says what would have been seen: errors of ×8 or worse.
+func (r Report) Seen() string {
+	k, rate := r.detectable()
 	if math.IsInf(k, 1) {
 		return fmt.Sprintf("an error rate of %s or worse", share(rate))
 	}
