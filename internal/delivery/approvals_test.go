@@ -225,6 +225,7 @@ func TestApprovalsAtOnce(t *testing.T) {
 
 // An approval that nobody gives ends the delivery, and a yes that comes too late is told so.
 func TestApprovalsExpire(t *testing.T) {
+	t.Parallel()
 	gatedWorld(t, gated("{ approvals: { need: 1, from: [ben], expire: 2h } }"), func(t *testing.T, w *world) {
 		d := w.waitsFor(w.ship("a").Number, gateApprovals)
 		w.restart() // the time counts from when it was first asked

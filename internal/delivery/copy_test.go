@@ -3,6 +3,7 @@ package delivery
 import (
 	"encoding/json"
 	"reflect"
+	"sync"
 	"testing"
 	"time"
 
@@ -63,13 +64,8 @@ func copyOf(v reflect.Value) reflect.Value {
 	case reflect.Struct:
 		c := reflect.New(v.Type()).Elem()
 		c.Set(v)
-		if v.Type() == reflect.TypeFor[time.Time]() {
-			return c
-		}
-		for i := range v.NumField() {
-			if !flat(v.Type().Field(i).Type) {
-				c.Field(i).Set(copyOf(v.Field(i)))
-			}
+		for _, i := range deepFields(v.Type()) {
+			c.Field(i).Set(copyOf(v.Field(i)))
 		}
 		return c
 	case reflect.Interface:
@@ -84,11 +80,30 @@ func copyOf(v reflect.Value) reflect.Value {
 	}
 }
 
+var sharedFields sync.Map // of []int by reflect.Type
+
+// deepFields lists the fields of a struct that an assignment does not copy. Times are values.
+func deepFields(t reflect.Type) []int {
+	if list, ok := sharedFields.Load(t); ok {
+		return list.([]int)
+	}
+	var list []int
+	for i := range t.NumField() {
+		if !flat(t.Field(i).Type) && t != reflect.TypeFor[time.Time]() {
+			list = append(list, i)
+		}
+	}
+	sharedFields.Store(t, list)
+	return list
+}
+
 // flat says that a value of this type is copied by an assignment.
 func flat(t reflect.Type) bool {
 	switch t.Kind() {
-	case reflect.Pointer, reflect.Slice, reflect.Map, reflect.Struct, reflect.Interface, reflect.Array:
-		return t == reflect.TypeFor[time.Time]()
+	case reflect.Struct:
+		return len(deepFields(t)) == 0
+	case reflect.Pointer, reflect.Slice, reflect.Map, reflect.Interface:
+		return false
 	default:
 		return true
 	}

@@ -108,8 +108,10 @@ func (p plot) play1(t *testing.T, crashAt int, hard bool) int {
 // TestCrashEverywhere kills the process after every single effect and write of whole deliveries, softly (it may finish what
 // it does) and hard (nothing of it happens any more), and demands the end that there is without the crash.
 func TestCrashEverywhere(t *testing.T) {
+	t.Parallel()
 	for _, p := range plots() {
 		t.Run(p.name, func(t *testing.T) {
+			t.Parallel()
 			effects := p.play1(t, 0, false)
 			for _, hard := range []bool{false, true} {
 				for at := 1; at <= effects; at += stride {

@@ -129,6 +129,7 @@ func TestOutcomeLeavesOutTheBaseline(t *testing.T) {
 
 // A cancel ends a delivery in every stage, and leaves stable as it was.
 func TestCancelInEveryStage(t *testing.T) {
+	t.Parallel()
 	for i, s := range Stages {
 		for _, again := range []bool{false, true} { // again: the process dies right after the wish
 			t.Run(string(s.Name)+map[bool]string{true: " and restart"}[again], func(t *testing.T) {
@@ -162,6 +163,7 @@ func TestCancelInEveryStage(t *testing.T) {
 
 // A cancel at any instant, one second after the other through the whole of a delivery.
 func TestCancelAtEverySecond(t *testing.T) {
+	t.Parallel()
 	for after := 0; after < 105; after += 2 * stride {
 		in(t, func(t *testing.T, w *world) {
 			w.done("a")
@@ -195,6 +197,7 @@ func (w *world) lastRollout(env domain.Environment) (last domain.RolloutRecord) 
 
 // A person may go back at every second from the first step in production on: warm at once, cold after the end.
 func TestRollbackAtEverySecond(t *testing.T) {
+	t.Parallel()
 	for after := 0; after < 100; after += 2 * stride {
 		in(t, func(t *testing.T, w *world) {
 			w.done("a")
@@ -255,6 +258,7 @@ func TestRollbackOfStaging(t *testing.T) {
 
 // A cold rollback that dies half-way goes on; one whose target does not start leaves what serves.
 func TestColdRollback(t *testing.T) {
+	t.Parallel()
 	t.Run("crash everywhere", func(t *testing.T) {
 		for at := 1; at <= 24; at += stride {
 			for _, hard := range []bool{false, true} {
@@ -350,6 +354,7 @@ func TestOlderDeliveryGivesWay(t *testing.T) {
 
 // A restart gives each delivery its place again: the one with the rollout goes on, the one that waited waits.
 func TestRestartKeepsTheOrder(t *testing.T) {
+	t.Parallel()
 	for after := 0; after < 80; after += 4 {
 		in(t, func(t *testing.T, w *world) {
 			w.done("a")
@@ -368,6 +373,7 @@ func TestRestartKeepsTheOrder(t *testing.T) {
 
 // A freeze holds what has not begun, says so, and a thaw lets it go on; a rollback never waits for it.
 func TestFreeze(t *testing.T) {
+	t.Parallel()
 	in(t, func(t *testing.T, w *world) {
 		w.done("a")
 		if _, err := w.life.s.Freeze(t.Context(), "", "ops", "database move", nil); err != nil {

@@ -30,6 +30,7 @@ func canaries(t *testing.T, f func(t *testing.T, w *world)) {
 // A newer delivery takes over in a quiet Monitor: the one that runs ends superseded, its release is stable, and the last one
 // that was done stays as a second way back. Whatever dies in between.
 func TestNewerTakesOverInMonitor(t *testing.T) {
+	t.Parallel()
 	for _, kill := range []string{"", "journal taken over", "finish rollout", "split production", "stop production"} {
 		t.Run("killed at "+kill, func(t *testing.T) {
 			canaries(t, func(t *testing.T, w *world) {
@@ -80,6 +81,7 @@ func TestNobodyTakesOverWhatIsNotQuiet(t *testing.T) {
 // An urgent delivery is healthy at 0 % before the rollout that runs is rolled back, and goes in although the app is held by
 // that rollback.
 func TestUrgent(t *testing.T) {
+	t.Parallel()
 	for _, kill := range []string{"", "start production", "store fact", "split production", "finish rollout"} {
 		t.Run("killed at "+kill, func(t *testing.T) {
 			canaries(t, func(t *testing.T, w *world) {
@@ -186,6 +188,7 @@ func TestUrgentGoesFirst(t *testing.T) {
 
 // With little traffic the app's own flows are sent to next; without any somebody is asked; nobody's answer is a rollback.
 func TestLowTraffic(t *testing.T) {
+	t.Parallel()
 	well := []Flow{{Name: "page", Critical: true}}
 	for _, c := range []struct {
 		name  string

@@ -318,6 +318,7 @@ func revoking(t *testing.T, crashAt int, hard bool) (effects int) {
 // TestRevokeSurvivesCrashes kills the process after every effect of a revocation, and demands that every release has the new
 // value and none the old one, once. Those of the delivery in the middle are killed everywhere by another test.
 func TestRevokeSurvivesCrashes(t *testing.T) {
+	t.Parallel()
 	effects := revoking(t, 0, false)
 	for _, hard := range []bool{false, true} {
 		for n := 1; n <= effects; n += stride {

@@ -48,6 +48,7 @@ func (w *world) weight() int {
 
 // It starts only in an opening that has room for all of its shifts up, and says which.
 func TestWindowBeforeProduction(t *testing.T) {
+	t.Parallel()
 	inWindow(t, func(t *testing.T, w *world) {
 		w.done("a")
 		w.yaml[sha("b")] = w.file + open(2*time.Hour, time.Hour)
@@ -100,6 +101,7 @@ func TestWindowBeforeProduction(t *testing.T) {
 
 // A shift that would fall outside of the window waits at its weight, over a restart; a rollback never waits.
 func TestWindowShutsDuringACanary(t *testing.T) {
+	t.Parallel()
 	for _, end := range []string{"opens", "rollback", "breach"} {
 		t.Run(end, func(t *testing.T) {
 			inWindow(t, func(t *testing.T, w *world) {
@@ -165,6 +167,7 @@ func TestTheEndOfMonitorNeedsNoWindow(t *testing.T) {
 
 // The longer of two windows does not count at once: the commit that widens it is held to both.
 func TestAWiderWindowCountsLater(t *testing.T) {
+	t.Parallel()
 	inWindow(t, func(t *testing.T, w *world) {
 		plain := w.file
 		w.file = plain + open(-time.Minute, 30*time.Minute)
