@@ -97,7 +97,7 @@ func (b *bench) holds(what string, k, n int, bound float64) {
 
 // nulls plays worlds in which next is no worse.
 func (b *bench) nulls(title string, worlds []World, c judge.Config, e Effect, runs int) {
-	b.heads(title, "world", "rollouts", "judge, α = 0.05", "0.01", "0.001", "with the fixed triggers, 0.05", "0.01", "0.001")
+	b.heads(title+", in per cent, with the upper end of the 95 % interval", "world", "rollouts", "judge, α = 5 %", "1 %", "0.1 %", "with the fixed triggers, 5 %", "1 %", "0.1 %")
 	for i, w := range worlds {
 		got := trial{world: w, effect: e, config: c, runs: runs, ticks: 1800, seed: uint64(i + 1), whole: true}.run()
 		cells := []string{w.Name, strconv.Itoa(got.runs)}
@@ -128,7 +128,7 @@ func (b *bench) edges() {
 	c.Floor = 0
 	b.nulls("**On the edge of harm**: next fails exactly 1.25 times as often, the ratio that is allowed; no floor", errorWorlds()[:6], c,
 		Effect{Errors: c.Ratio}, max(1, b.errors/10))
-	b.heads("**Called proved though on the edge of harm** (β = 0.05)", "release", "rollouts", "proved")
+	b.heads("**Called proved though on the edge of harm** (β = 5 %)", "release", "rollouts", "proved, per cent")
 	for i, one := range edgeReleases() {
 		got := trial{world: one.world, effect: one.effect, config: one.config, runs: max(1, b.latency/5), ticks: 1800, seed: uint64(100 + i)}.run()
 		b.holds(one.effect.Name, got.promoted, got.runs, one.config.Beta)
@@ -151,7 +151,7 @@ func edgeReleases() []trial {
 }
 
 func (b *bench) wrongModes() {
-	b.heads("**Modes that are wrong** and must be caught by this simulation (α = 0.01)", "mode", "rollouts", "blamed", "the right mode")
+	b.heads("**Modes that are wrong** and must be caught by this simulation (α = 1 %)", "mode", "rollouts", "blamed, per cent", "the right mode, per cent")
 	for _, m := range wrongModes(max(100, b.latency/10)) {
 		wrong, right := m.wrong.run(), m.right.run()
 		if !surelyAbove(wrong.crossed[1], wrong.runs, alphas[1]) {

@@ -120,7 +120,8 @@ func TestSeedsDecide(t *testing.T) {
 		}
 		return failed
 	}
-	if play(1) != play(1) || play(1) == play(2) {
+	one, again, other := play(1), play(1), play(2)
+	if one != again || one == other {
 		t.Error("a seed does not decide")
 	}
 }

@@ -70,10 +70,13 @@ func atMost(k, n int) float64 {
 // surelyAbove says that k of n is more than a share of bound can explain, with less than one chance in a million.
 func surelyAbove(k, n int, bound float64) bool { return upperTail(k, n, bound) < 1e-6 }
 
+// share is k of n in per cent, with the upper end of its 95 % interval.
 func share(k, n int) string {
-	p := 100 * float64(k) / float64(n)
-	if p >= 1 {
-		return fmt.Sprintf("%.1f %%", p)
+	say := func(p float64) string {
+		if p >= 0.01 {
+			return fmt.Sprintf("%.1f", 100*p)
+		}
+		return fmt.Sprintf("%.2g", 100*p)
 	}
-	return fmt.Sprintf("%.3f %%", p)
+	return fmt.Sprintf("%s (≤ %s)", say(float64(k)/float64(n)), say(atMost(k, n)))
 }

@@ -53,7 +53,6 @@ func (f *fixedRules) takesBack(t judge.Tick) bool {
 // sieve keeps sums from which follows, at little cost, that no fixed trigger can fire: each wants the error rate above the limit
 // in every fifth of three minutes, or next's p95 of a minute above twice stable's.
 type sieve struct {
-	sums  []sums
 	parts map[string]*sums // by name, the sums of that part
 	list  []*sums
 	ring  [60][2]*measure.Histogram
