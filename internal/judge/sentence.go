@@ -73,8 +73,16 @@ func (j *Judge) sayPromote(v *Verdict) string {
 	if j.config.Margin > 0 {
 		text += fmt.Sprintf(", and its latency is within +%s %%", number(100*(j.config.Margin-1)))
 	}
-	return fmt.Sprintf("%s: %s. A release that is worse would pass in fewer than 1 of %s",
-		text, j.sayBoth(v), number(math.Floor(1/j.config.Beta)))
+	text += ": " + j.sayBoth(v)
+	if j.config.Margin > 0 {
+		text += "; " + j.sayP95()
+	}
+	return fmt.Sprintf("%s. A release that is worse would pass in fewer than 1 of %s", text, number(math.Floor(1/j.config.Beta)))
+}
+
+func (j *Judge) sayP95() string {
+	l := &j.all.latency
+	return fmt.Sprintf("p95 of next %s, stable %s", span(l.seconds(&l.next, .95)), span(l.seconds(&l.stable, .95)))
 }
 
 // sayBoth says what both sides served.
@@ -85,6 +93,9 @@ func (j *Judge) sayBoth(v *Verdict) string {
 
 func (j *Judge) sayWatch(v *Verdict, f finding) string {
 	text := "not proven yet: " + j.sayBoth(v)
+	if v.Metric == "latency" && j.all.latency.next.total > 0 && j.all.latency.stable.total > 0 {
+		text += "; " + j.sayP95()
+	}
 	switch {
 	case j.alone && j.config.Before == nil:
 		return text + "; stable has no traffic and there is no history, so nothing is watched but the limit"
