@@ -97,7 +97,10 @@ func Boundary(n, tuned, alpha float64) float64 {
 func mixture(alpha float64) float64 {
 	x := 1 - 2*math.Log(alpha)
 	for range 60 {
-		x = math.Log1p(x) - 2*math.Log(alpha)
+		before := x
+		if x = math.Log1p(x) - 2*math.Log(alpha); math.Abs(x-before) < 1e-12*x {
+			break
+		}
 	}
 	return x
 }
