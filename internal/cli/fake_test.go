@@ -210,6 +210,8 @@ func (f *fake) Status(_ context.Context, app string) (domain.AppStatus, error) {
 		serving.Release, serving.Delivery = &domain.Release{ID: "rel_3", Digest: "sha256:newer", Commit: "fffffff"}, 150
 	case "unhealthy":
 		serving.Instances.Healthy = 0
+	case "busy":
+		serving.Now = &domain.Figures{ErrorRate: 0.0009, P50: 0.021, P95: 0.084, P99: 0.19, RPS: 301}
 	}
 	return domain.AppStatus{App: app, Held: f.scenario == "rolled-back",
 		Environments: []domain.EnvironmentStatus{{Name: domain.Staging}, serving}}, nil

@@ -302,6 +302,12 @@ func (v view) replay(r *replay) string {
 // replayed is one line of it: when, the word, the evidence, and what both served so far.
 func (v view) replayed(l replayLine, needed float64) string {
 	word := pad(decisionWord(string(l.Decision)), 10)
+	rest := right(percent(l.Weight), 6) + "  evidence " + pad(ofNeeded(l.Evidence, needed), 18) +
+		fmt.Sprintf("next %s, stable %s", ofText(l.Next), ofText(l.Stable))
+	if l.Metric != "" && l.Decision != judge.Watch {
+		rest += ": " + clean(l.Metric)
+	}
+	rest = clip(rest, v.width-2-clockColumn-size(word))
 	switch l.Decision {
 	case judge.RollBack:
 		word = v.paint.red(word)
@@ -310,12 +316,7 @@ func (v view) replayed(l replayLine, needed float64) string {
 	case judge.Hold, judge.NoData:
 		word = v.paint.yellow(word)
 	}
-	text := pad(tickTime(l.At, l.N), clockColumn) + word + right(percent(l.Weight), 6) + "  evidence " + pad(ofNeeded(l.Evidence, needed), 18) +
-		fmt.Sprintf("next %s of %s, stable %s of %s", count(l.Next.Errors), count(l.Next.Requests), count(l.Stable.Errors), count(l.Stable.Requests))
-	if l.Metric != "" && l.Decision != judge.Watch {
-		text += ": " + clean(l.Metric)
-	}
-	return text
+	return pad(tickTime(l.At, l.N), clockColumn) + word + rest
 }
 
 // tickTime is when a tick ended, and its number where nobody wrote that down.

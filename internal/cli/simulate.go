@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -191,21 +193,40 @@ func (s *session) held(name string) (held, error) {
 		}
 		name = filepath.Join(p.dir, config.FileName)
 	}
-	file, findings, err := load(name, serverBounds)
+	src, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return held{}, usage("%s: no such file", s.shown(name)).WithHint("belay init writes %s", config.FileName)
+	}
 	if err != nil {
-		return held{}, err
+		return held{}, usage("%w", err)
 	}
 	shown := s.shown(name)
-	if config.Failed(findings, false) {
-		wrong := findings[:0:0]
-		for _, f := range findings {
-			f.File = shown
+	file, findings := config.Parse(shown, src, serverBounds)
+	var wrong []config.Finding
+	for _, f := range findings {
+		if f.Severity == config.Error && (file == nil || concerns(src, f.Line)) {
 			wrong = append(wrong, f)
 		}
+	}
+	if len(wrong) > 0 {
 		if err := config.Format(s.stdio.Err, wrong, s.coloured(s.stdio.Err)); err != nil {
 			return held{}, err
 		}
 		return held{}, exit(exitUsage)
 	}
 	return heldTo(file, shown), nil
+}
+
+// concerns reports whether a line of belay.yaml belongs to what a simulation reads: the rest may be wrong.
+func concerns(src []byte, line int) bool {
+	block := ""
+	for i, text := range strings.Split(string(src), "\n") {
+		if i == line {
+			break
+		}
+		if key, _, found := strings.Cut(text, ":"); found && key != "" && !strings.ContainsAny(key[:1], " \t#-") {
+			block = key
+		}
+	}
+	return !slices.Contains([]string{"build", "test", "env", "secrets", "migrations", "metrics", "verify", "gates", "parity", "notify", "driver", "inputs", "kubernetes"}, block)
 }
