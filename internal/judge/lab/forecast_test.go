@@ -13,6 +13,7 @@ import (
 var plan = []Step{{500, 10 * time.Minute}, {2500, 10 * time.Minute}, {5000, 10 * time.Minute}, {9500, time.Hour}}
 
 func TestForecastOfAnOrdinaryApp(t *testing.T) {
+	unraced(t)
 	began := time.Now()
 	answers := Forecast(defaults(), Traffic{Rate: 500, Errors: 0.001, P50: 20 * time.Millisecond, P95: 46 * time.Millisecond}, plan, Usual(), DefaultRuns, 1)
 	t.Logf("took %s", time.Since(began))
@@ -33,6 +34,7 @@ func TestForecastOfAnOrdinaryApp(t *testing.T) {
 
 // Playing coarsely changes the answers by a few percent at most.
 func TestCoarseTicksSayTheSame(t *testing.T) {
+	unraced(t)
 	traffic, e, step := Traffic{Rate: 200, Errors: 0.001}, Effect{Errors: 5}, []Step{{500, time.Hour}}
 	fine := finish{}
 	for n := range 300 {

@@ -2,9 +2,18 @@ package lab
 
 import "testing"
 
+// unraced leaves out under the race detector what only plays many rollouts.
+func unraced(t *testing.T) {
+	t.Helper()
+	if raced {
+		t.Skip("thousands of rollouts, and nothing that races")
+	}
+}
+
 // The long benchmark in small, with fixed seeds.
 
 func TestNoWorldBlamesMoreOftenThanPromised(t *testing.T) {
+	unraced(t)
 	for i, w := range errorWorlds() {
 		got := trial{world: w, config: bare(), runs: 40, ticks: 600, seed: uint64(i + 1), whole: true}.run()
 		for j, a := range alphas {
@@ -24,6 +33,7 @@ func TestNoWorldBlamesMoreOftenThanPromised(t *testing.T) {
 }
 
 func TestWrongModesAreCaught(t *testing.T) {
+	unraced(t)
 	for _, m := range wrongModes(40) {
 		m.wrong.ticks, m.right.ticks = 900, 900
 		wrong, right := m.wrong.run(), m.right.run()
@@ -37,6 +47,7 @@ func TestWrongModesAreCaught(t *testing.T) {
 }
 
 func TestHarmIsSeenInTime(t *testing.T) {
+	unraced(t)
 	for i, g := range errorGoals[1:] {
 		all := racers(g.times, true)
 		few := append(all[:1:1], all[len(all)-2:]...)
@@ -49,6 +60,7 @@ func TestHarmIsSeenInTime(t *testing.T) {
 
 // A release that is exactly as bad as what is harm is hardly ever called proved.
 func TestTheEdgeIsNotProved(t *testing.T) {
+	unraced(t)
 	for i, one := range edgeReleases() {
 		one.runs, one.ticks, one.seed = 30, 600, uint64(i+1)
 		got := one.run()
