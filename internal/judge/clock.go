@@ -1,9 +1,6 @@
 package judge
 
-import (
-	"fmt"
-	"slices"
-)
+import "slices"
 
 // clock tells the minute of the rollout from the numbers of the ticks, so that nothing depends on a wall clock: every life of
 // a proxy begins where the rollout was when its first tick came.
@@ -42,5 +39,3 @@ func (c *clock) tick(boot string, n int64) bool {
 }
 
 func (c *clock) minute() int64 { return c.now / 60 }
-
-func (l life) String() string { return fmt.Sprintf("%s:%d", l.boot, l.last) }

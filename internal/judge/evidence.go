@@ -339,9 +339,6 @@ func (m *metric) count(weight int, next, stable int64) {
 	m.splits[i].stable += stable
 }
 
-// moment is the wall clock's time of the last tick.
-func (j *Judge) moment() time.Time { return time.Unix(j.at, 0).UTC() }
-
 // newPast prepares the comparison with history.
 func newPast(c Config) past {
 	p := past{errors: newCapital(len(moreOdds)), latency: newCapital(len(moreOdds)), latencyBet: newBernoulli(usual)}

@@ -173,8 +173,6 @@ func TestTheMixtureOverBeginningsIsAFairBet(t *testing.T) {
 	draws := allDraws(3, w, false)
 	first, second := []unit{{0.5, 0.4}, {0.25, 0.2}, {0, 0}}, []unit{{1, 0.8}, {0.125, 0.1}, {0.5, 0.4}}
 	for _, planned := range []int{0, 1, 2, 60} {
-		mean := 0.0
-		expectation(first, draws, 1, func(kNext, kStable, _, _ int64, _ []float64) {})
 		e := expectation(first, draws, 1, func(kNext, kStable, _, _ int64, logs []float64) {
 			c := newCapital(len(worse))
 			c.begin(0, planned, worsePrior)
@@ -187,8 +185,7 @@ func TestTheMixtureOverBeginningsIsAFairBet(t *testing.T) {
 			})
 			logs[0] = math.Log(inner[0])
 		})
-		mean = e[0]
-		if mean > exact || mean < 1-1e-9 {
+		if mean := e[0]; mean > exact || mean < 1-1e-9 {
 			t.Errorf("planned %d: E = %.15f, want 1", planned, mean)
 		}
 	}

@@ -4,8 +4,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/belay-cd/belay/internal/measure"
 )
 
 const base = 100 * time.Millisecond // what stable takes in the middle
@@ -188,84 +186,6 @@ func TestHarmThatBeginsLate(t *testing.T) {
 	says(t, v, "since 14:33:") // thirty minutes after 14:03
 }
 
-// world makes strata with five endpoints and two plans, where next's requests fail or are slow as told.
-func world(d dice, bad func(endpoint, plan string) (fails float64, middle time.Duration)) Stratum {
-	s := Stratum{Weight: 1000}
-	for i, side := range []*Side{&s.Next, &s.Stable} {
-		side.Latency = &measure.Histogram{}
-		parts := map[string]*Part{}
-		for _, endpoint := range []string{"GET /", "GET /item/:id", "GET /search", "POST /cart", "POST /checkout"} {
-			for _, plan := range []string{"plan=free", "plan=pro"} {
-				fails, middle := .001, base
-				if i == 0 {
-					fails, middle = bad(endpoint, plan)
-				}
-				one := d.side([]float64{2, 18}[i], fails, middle)
-				side.Requests += one.Requests
-				side.Errors += one.Errors
-				side.Drawn += one.Drawn
-				side.Failed += one.Failed
-				side.Latency.Merge(one.Latency)
-				for _, name := range []string{endpoint, plan} {
-					p := parts[name]
-					if p == nil {
-						p = &Part{Name: name, Segment: name == plan, Latency: &measure.Histogram{}}
-						parts[name] = p
-					}
-					p.Requests += one.Requests
-					p.Errors += one.Errors
-					p.Failed += one.Failed
-					p.Latency.Merge(one.Latency)
-				}
-			}
-		}
-		for _, p := range parts {
-			side.Parts = append(side.Parts, *p)
-		}
-	}
-	return s
-}
-
-func TestTheGuiltyPartIsNamed(t *testing.T) {
-	for metric, bad := range map[string]func(endpoint, plan string) (float64, time.Duration){
-		"errors of POST /checkout": func(e, _ string) (float64, time.Duration) {
-			return map[bool]float64{true: .3, false: .001}[e == "POST /checkout"], base
-		},
-		"errors of plan=pro": func(_, p string) (float64, time.Duration) {
-			return map[bool]float64{true: .2, false: .001}[p == "plan=pro"], base
-		},
-		"latency of GET /search": func(e, _ string) (float64, time.Duration) {
-			return .001, map[bool]time.Duration{true: 8 * base, false: base}[e == "GET /search"]
-		},
-		"errors":  func(_, _ string) (float64, time.Duration) { return .2, base },
-		"latency": func(_, _ string) (float64, time.Duration) { return .001, 2 * base },
-	} {
-		j, d := New(defaults()), newDice(19)
-		v, took := play(j, 0, 600, func(int64) Stratum { return world(d, bad) }, RollBack)
-		must(t, v, RollBack, metric)
-		says(t, v, metric+": ")
-		t.Logf("%s after %d s", metric, took)
-	}
-}
-
-func TestTheFirstTwentyOfEachKindAreWatched(t *testing.T) {
-	j := New(defaults())
-	fill(j, 30)
-	if j.places(false) != maxParts || j.places(true) != maxParts || len(j.byName) != 2*maxParts {
-		t.Fatalf("%d endpoints, %d values, %d names", j.places(false), j.places(true), len(j.byName))
-	}
-	if len(j.Verdict().Metrics) == 0 {
-		t.Error("no metrics")
-	}
-	stakes := 0.0
-	for _, r := range j.rows() {
-		stakes += r.stake
-	}
-	if stakes > 1+1e-12 || stakes < 1-1e-9 {
-		t.Errorf("the stakes add up to %v", stakes)
-	}
-}
-
 // One fault of both is nobody's.
 func TestAnOutageOfBothIsNotBlamedButHeld(t *testing.T) {
 	j, d := New(defaults()), newDice(30)
@@ -300,107 +220,6 @@ func TestASplitThatIsNotAsDesignedHolds(t *testing.T) {
 		if v, _ := play(j, 0, 300, func(int64) Stratum { return pair(500, d.side(25, .001, 0), d.side(475, .001, 0)) }, Hold); v.Decision == Hold {
 			t.Fatalf("held: %s", v.Sentence)
 		}
-	}
-}
-
-// withPlacebo draws the placebo as the proxy does, with units that fail together.
-func withPlacebo(d dice, together int64, fails float64) Stratum {
-	s := pair(500, Side{}, Side{})
-	for range d.poisson(500 / float64(together)) {
-		side, slice := &s.Stable, d.Float64() < measure.PlaceboShare
-		if d.Float64() < .05 {
-			side, slice = &s.Next, false
-		}
-		n := requests(together, 0)
-		if d.Float64() < fails {
-			n.Errors, n.Failed = together, together
-		}
-		for _, to := range []*Side{side, &s.Placebo} {
-			if to == &s.Placebo && !slice {
-				continue
-			}
-			to.Requests += n.Requests
-			to.Errors += n.Errors
-			to.Drawn += n.Drawn
-			to.Failed += n.Failed
-		}
-	}
-	return s
-}
-
-func TestThePlaceboFiresWhereVisitorsAreCountedByRequest(t *testing.T) {
-	fired := 0
-	for seed := range uint64(10) {
-		j, d := New(noLatency()), newDice(200+seed)
-		j.config.Limit = 0
-		v, _ := play(j, 0, 900, func(int64) Stratum { return withPlacebo(d, 20, .02) }, Hold)
-		if v.Decision == Hold {
-			fired++
-			if v.Metric != metricPlacebo && v.Metric != metricSplit {
-				t.Errorf("held: %s", v.Sentence)
-			}
-		}
-	}
-	if fired < 9 {
-		t.Errorf("held %d of 10", fired)
-	}
-	for seed := range uint64(10) {
-		j, d := New(noLatency()), newDice(300+seed)
-		j.config.Limit = 0
-		if v, _ := play(j, 0, 300, func(int64) Stratum { return withPlacebo(d, 1, .02) }, Hold, RollBack); v.Decision == Hold || v.Decision == RollBack {
-			t.Fatalf("requests of their own: %s", v.Sentence)
-		}
-	}
-}
-
-// A plain counter sends every twentieth request to a release. Where traffic has a rhythm, it is always the same kind.
-func TestThePlaceboFiresForAPlainCounter(t *testing.T) {
-	j, n := New(noLatency()), int64(0)
-	j.config.Limit = 0
-	v, took := play(j, 0, 600, func(int64) Stratum {
-		s := pair(500, Side{}, Side{})
-		for range 500 {
-			n++
-			one := requests(1, 0)
-			if n%20 == 7 && n%3 == 0 { // what every twentieth request asks for fails on every release, at times
-				one = requests(1, 1)
-			}
-			side := &s.Stable
-			if n%20 == 0 {
-				side = &s.Next
-			}
-			for _, to := range []*Side{side, &s.Placebo} {
-				if to == &s.Placebo && n%20 != 7 {
-					continue
-				}
-				to.Requests++
-				to.Drawn++
-				to.Errors += one.Errors
-				to.Failed += one.Failed
-			}
-		}
-		return s
-	}, Hold)
-	must(t, v, Hold, metricPlacebo)
-	if took > 10 {
-		t.Errorf("%d s", took)
-	}
-	says(t, v, "two shares of the same stable release differ")
-}
-
-// A slice of stable that is slower by itself.
-func TestThePlaceboSeesLatency(t *testing.T) {
-	for _, faster := range []bool{false, true} {
-		j, d := New(defaults()), newDice(32)
-		v, _ := play(j, 0, 600, func(int64) Stratum {
-			s := pair(500, d.side(25, 0, base), d.side(450, 0, base))
-			s.Placebo = d.side(25, 0, map[bool]time.Duration{false: 2 * base, true: base / 2}[faster])
-			s.Stable.Drawn += s.Placebo.Drawn
-			s.Stable.Requests += s.Placebo.Requests
-			s.Stable.Latency.Merge(s.Placebo.Latency)
-			return s
-		}, Hold)
-		must(t, v, Hold, metricPlacebo)
 	}
 }
 
