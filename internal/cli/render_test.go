@@ -2,6 +2,7 @@ package cli
 
 import (
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -192,6 +193,19 @@ func TestExplanationIsDrawn(t *testing.T) {
 		Lines:    []string{"16:52:07  shift next 5 %", "16:52:15  next 4 of 204, stable 3 of 3,806", "          placebo quiet"},
 		Replayed: true, Same: true, Detail: "replayed from 12 stored ticks: the same verdict"}
 	golden(t, "explain", at(0).explanation(e))
+	e.Judged = &domain.Judged{Decision: "roll_back", Metric: "errors of GET /v1/search", Evidence: 1904, Needed: 1111.1, Proof: 0.02, ProofNeeded: 20,
+		Sentence: "errors of GET /v1/search: 7 of 302 requests to next failed since 16:52:07, stable had 5 of 5,698. If next were no worse, evidence this strong would turn up in fewer than 1 of 1,000 releases"}
+	e.Metrics = []domain.JudgedMetric{
+		{Metric: "errors of GET /v1/search", Harm: 22100, Weight: 0.08, Ratio: 26.4, Low: 9.1, High: 74,
+			Next: domain.JudgedSide{Requests: 302, Errors: 7}, Stable: domain.JudgedSide{Requests: 5698, Errors: 5}},
+		{Metric: "latency", Harm: 0.4, Weight: 0.25, Ratio: 1.02, Low: 0.9, High: 1.1, Next: domain.JudgedSide{Requests: 302, P95: 0.085}, Stable: domain.JudgedSide{Requests: 5698, P95: 0.083}},
+	}
+	for i := range 8 {
+		e.Metrics = append(e.Metrics, domain.JudgedMetric{Metric: fmt.Sprintf("errors of plan=%d", i), Harm: 1, Weight: 0.01})
+	}
+	judged := at(0).explanation(e)
+	narrow(t, judged)
+	golden(t, "explain_judged", judged)
 }
 
 func TestPlainLines(t *testing.T) {

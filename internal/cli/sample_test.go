@@ -64,7 +64,8 @@ func bakingSample() domain.Delivery {
 		{Verb: "check", Release: domain.Next, State: domain.DoneState},
 		{Verb: "shift", Release: domain.Next, Weight: ptr(0.05), State: domain.DoneState, Ended: after(376 * time.Second)},
 		{Verb: "bake", Release: domain.Next, Hold: 900, Until: after(1276 * time.Second), State: domain.Running, Started: after(376 * time.Second),
-			Verdict: "no_harm", Message: "no harm found. It could show a tripling of the errors by now, a doubling needs about 20 min more"},
+			Verdict: "no_harm", Message: "no harm found. It could show a tripling of the errors by now, a doubling needs about 20 min more",
+			Evidence: 1.4, Needed: 1111.1, Proof: 2.2, ProofNeeded: 20},
 		{Verb: "shift", Release: domain.Next, Weight: ptr(0.5), State: domain.PendingStage},
 		{Verb: "bake", Release: domain.Next, Hold: 900, State: domain.PendingStage},
 		{Verb: "shift", Release: domain.Next, Weight: ptr(0.95), State: domain.PendingStage},
@@ -97,6 +98,7 @@ func rolledBackSample() domain.Delivery {
 	d.Stages[4].State, d.Stages[4].Ended = domain.RolledBackState, d.Ended
 	d.Rehearsal = &domain.Rehearsal{At: *after(300 * time.Second), Moved: 0.038, Whole: 1.2, Start: 8.04, Requests: 512}
 	d.Stages[4].Summary = "after 12s at 5 %, back on 9be1f02 in 31 ms"
+	d.Stages[4].Steps[3].Evidence = 1904
 	d.Stages[4].Steps[3].Message = ""
 	d.Traffic = &domain.Traffic{
 		Stable: &domain.SideTraffic{Commit: "9be1f02aaaa", Requests: 5698, Errors: 5},
