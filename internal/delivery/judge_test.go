@@ -394,6 +394,7 @@ func TestWhatTheJudgeSaysIsShown(t *testing.T) {
 			list := bakes(w.stored(b.Number))
 			return len(list) > 0 && list[0].State == domain.Running
 		})
+		time.Sleep(500 * time.Millisecond) // between two seconds
 		seen := map[float64]bool{}
 		for range 40 {
 			time.Sleep(time.Second)

@@ -156,6 +156,9 @@ func TestReportOfWhatTheJudgeSays(t *testing.T) {
 		"no requests in this step": {Report{Stable: of(300, 0), Judge: says(judge.Verdict{Decision: judge.Promote})}, false, NoData, "no requests: nothing could be seen"},
 		"without a control": {Report{Next: of(20_000, 2), Judge: says(judge.Verdict{Decision: judge.Watch, History: true})},
 			false, NoHarm, "no harm in 20,000 requests, errors 0.01 % (stable had none to compare with); no guarantee: compared with history"},
+		"his word is on the whole rollout": {Report{Next: of(527, 0), Stable: of(30, 0), Judge: says(judge.Verdict{Decision: judge.Watch, DetectableRate: 0.0031,
+			Next: judge.Total{Requests: 4321}, Stable: judge.Total{Requests: 15_130}})},
+			false, NotProven, "not proven: 4,321 requests; would have seen an error rate of 0.31 % or worse"},
 		"jobs are not his": {Report{Next: Side{Jobs: &Jobs{Done: 19980, Failed: 20}}, Stable: Side{Jobs: &Jobs{Done: 29970, Failed: 30}},
 			Judge: says(judge.Verdict{Decision: judge.NoData})}, false, NoHarm, "no harm in 20,000 jobs, errors 0.1 % (stable 0.1 %)"},
 	} {

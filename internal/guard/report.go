@@ -41,6 +41,14 @@ func (r Report) counts() (next, stable tally, unit string) {
 	return requests(&r.Next), requests(&r.Stable), "requests"
 }
 
+// told are the counts that the sentence tells: where he judged those of the judge, whose word is on the whole rollout.
+func (r Report) told() (next, stable tally, unit string) {
+	if v := r.judged(); v != nil && v.Next.Requests > 0 {
+		return tally{v.Next.Requests, v.Next.Errors}, tally{v.Stable.Requests, v.Stable.Errors}, "requests"
+	}
+	return r.counts()
+}
+
 // usualRate is the error rate that next is compared with: stable's, or its own where stable served nothing.
 func usualRate(next, stable tally) float64 {
 	if stable.n == 0 {
@@ -104,6 +112,7 @@ func (r Report) Verdict() string {
 	case r.Worse():
 		return NotProven
 	}
+	next, stable, _ = r.told()
 	if k, rate := r.detectable(); rate-usualRate(next, stable) <= provenExcess || k <= provenFactor {
 		return NoHarm
 	}
@@ -123,7 +132,7 @@ func (r Report) detectable() (factor, rate float64) {
 		}
 		return factor, rate
 	}
-	next, stable, _ := r.counts()
+	next, stable, _ := r.told()
 	p0 := usualRate(next, stable)
 	return Detectable(next.n, p0), DetectableRate(next.n, p0)
 }
@@ -137,7 +146,7 @@ func (r Report) Sentence() string {
 }
 
 func (r Report) sentence() string {
-	next, stable, unit := r.counts()
+	next, stable, unit := r.told()
 	if next.n == 1 {
 		unit = strings.TrimSuffix(unit, "s")
 	}
