@@ -16,7 +16,7 @@ import (
 const (
 	tickEvery   = time.Second
 	ticksKept   = 7200 // two hours
-	bytesKept   = 32 << 20
+	bytesKept   = 42 << 20
 	ticksPerAsk = 600
 )
 
