@@ -264,8 +264,8 @@ func (v view) request(d domain.Delivery, c web.Changes) string {
 	if len(d.Checklist) > 0 {
 		row("checklist", checked(d.Checklist))
 	}
-	if t := lastVerdict(d); t != "" {
-		row("seen", clean(t))
+	if _, said := heard(d); said != "" {
+		row("seen", clean(said))
 	}
 	return b.String()
 }

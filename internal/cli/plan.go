@@ -9,9 +9,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/belay-cd/belay/internal/client"
 	"github.com/belay-cd/belay/internal/config"
 	"github.com/belay-cd/belay/internal/domain"
 	"github.com/belay-cd/belay/internal/source"
+	"github.com/belay-cd/belay/internal/web"
 )
 
 func planCommand(s *session) *cobra.Command {
@@ -68,12 +70,37 @@ func runPlan(ctx context.Context, s *session, ref string) error {
 	if s.json {
 		err = s.document(view)
 	} else {
+		s.foresee(ctx, c, parsed, &view)
 		err = s.say(s.view().plan(view))
 	}
 	if err == nil && view.Refused != "" {
 		err = exit(domain.Refused.Exit())
 	}
 	return err
+}
+
+// foresee adds to each bake of a canary which errors it would show at the traffic of now, where that is known.
+func (s *session) foresee(ctx context.Context, c *client.Client, file *config.File, p *web.PlanView) {
+	status, err := c.Status(ctx, p.App)
+	now := productionNow(status)
+	if err != nil || now == nil || now.RPS <= 0 || file.Rollout.Strategy != config.Canary {
+		return // a first delivery, or nobody came: the plan says what it can without
+	}
+	plan, _ := planOf(file)
+	for _, row := range p.Rows {
+		for i := range row.Steps {
+			step := &row.Steps[i]
+			for _, known := range plan {
+				if row.Stage != domain.DeployProduction || step.Verb != "bake" || step.What != "next "+percent(float64(known.Weight)/weightAll) {
+					continue
+				}
+				held := heldTo(file, "").judge
+				if v, _ := detectable(held, now.RPS, now.ErrorRate, known); v.DetectableRate > 0 {
+					step.Detail += ", shows errors of " + showsText(v.Detectable, v.DetectableRate)
+				}
+			}
+		}
+	}
 }
 
 // place returns the top of the repository and the app's folder in it, "" for the top itself.

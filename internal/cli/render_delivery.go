@@ -290,36 +290,32 @@ func (v view) traffic(d domain.Delivery) []string {
 	}
 	lines[0] = v.paint.faint("  " + strings.Repeat(" ", 17) + right("stable "+stable, 19) +
 		right("next "+domain.ShortCommit(t.Next.Commit), 19))
-	if bake := lastBake(d); bake != nil && bake.Needed > 0 {
-		if bar := v.evidenceBar(bake.Evidence, bake.Needed); bar != "" {
-			lines = append(lines, "  "+bar)
-		}
+	evidence, said := heard(d)
+	if bar := v.evidenceBar(evidence.Evidence, evidence.Needed); bar != "" {
+		lines = append(lines, "  "+bar)
 	}
-	lines = append(lines, v.metrics(t)...)
-	for _, l := range wrap(clean(lastVerdict(d)), v.width-2) {
+	for _, l := range wrap(clean(said), v.width-2) {
 		lines = append(lines, "  "+l)
 	}
 	return lines
 }
 
-// lastVerdict is what was said last of the bake of production that runs or ended last.
-func lastVerdict(d domain.Delivery) string {
-	text := ""
+// heard is the judge's word, as of now while production's bake runs, and what is said of it.
+func heard(d domain.Delivery) (j domain.Judged, said string) {
+	running := false
 	for _, step := range bakes(d) {
-		if step.Message != "" {
-			text = step.Message
+		running = step.State == domain.Running
+		if step.Needed > 0 {
+			j.Evidence, j.Needed = step.Evidence, step.Needed
+		}
+		if step.Message != "" || running {
+			said = step.Message
 		}
 	}
-	return text
-}
-
-// lastBake is the bake of production that runs or ended last; nil before the first.
-func lastBake(d domain.Delivery) *domain.StepRecord {
-	list := bakes(d)
-	if len(list) == 0 {
-		return nil
+	if t := d.Traffic; t != nil && t.Judged != nil && (running || j.Needed == 0) {
+		j, said = *t.Judged, orElse(said, t.Judged.Sentence)
 	}
-	return list[len(list)-1]
+	return j, said
 }
 
 // bakes are production's bakes that have begun, in their order.

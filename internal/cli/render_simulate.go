@@ -42,11 +42,8 @@ func (v view) simulation(q simulation, out simulationJSON) string {
 	b.WriteString(v.paint.faint("  "+pad("one step alone", 26)+right("requests of next", 18)+right("shows errors of", 20)) + "\n")
 	for i, s := range q.plan {
 		shows := absent
-		switch p := out.Plan[i]; {
-		case p.Detectable > 0:
-			shows = fmt.Sprintf("×%s (%s)", factorText(p.Detectable), percent(p.DetectableRate))
-		case p.DetectableRate > 0:
-			shows = percent(p.DetectableRate)
+		if p := out.Plan[i]; p.DetectableRate > 0 {
+			shows = showsText(p.Detectable, p.DetectableRate)
 		}
 		b.WriteString("  " + pad(stepName(s), 26) + right(count(out.Plan[i].Requests), 18) + right(shows, 20) + "\n")
 	}
@@ -57,6 +54,14 @@ func (v view) simulation(q simulation, out simulationJSON) string {
 	}
 	fmt.Fprintf(&b, "%s · seed %d · %s\n", runsText(out), out.Seed, took(seconds(out.Took)))
 	return b.String()
+}
+
+// showsText is from where on errors are seen: ×9.1 (0.92 %), and the rate alone where no error was there to be multiplied.
+func showsText(factor, rate float64) string {
+	if factor <= 0 {
+		return percent(rate)
+	}
+	return fmt.Sprintf("×%s (%s)", factorText(factor), percent(rate))
 }
 
 func trafficText(t trafficJSON) string {

@@ -51,7 +51,12 @@ func (v view) status(s domain.AppStatus) string {
 		if f.State != domain.Running && f.State != "" {
 			state = words(f.State) + ", "
 		}
-		fmt.Fprintf(&b, "  %s#%d %s  %s, %s%s\n", pad(name, nameColumn), f.Delivery, domain.ShortCommit(f.Commit), f.Stage, state, elapsed(v.now.Sub(f.Since)))
+		evidence := ""
+		if f.Judged != nil && f.Judged.Needed > 0 {
+			evidence = ": evidence of harm " + ofNeeded(f.Judged.Evidence, f.Judged.Needed)
+		}
+		fmt.Fprintf(&b, "  %s#%d %s  %s, %s%s%s\n", pad(name, nameColumn), f.Delivery, domain.ShortCommit(f.Commit), f.Stage, state,
+			elapsed(v.now.Sub(f.Since)), evidence)
 	}
 	v.stops(&b, s)
 	return b.String()

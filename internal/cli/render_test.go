@@ -52,6 +52,10 @@ func TestDeliveryIsDrawn(t *testing.T) {
 	local(t)
 	attached := at(678 * time.Second)
 	attached.attached = true
+	live := bakingSample()
+	live.Stages[4].Steps[3].Message = ""
+	live.Traffic.Judged = &domain.Judged{Decision: "watch", Evidence: 212, Needed: 1111.1,
+		Sentence: "not proven yet: 4 of 4,529 requests to next failed, stable had 77 of 86,012; errors of ×3.1 or worse would have been seen"}
 	away := attached
 	away.away = true
 	all := at(678 * time.Second)
@@ -70,6 +74,7 @@ func TestDeliveryIsDrawn(t *testing.T) {
 		{"queued", at(0), sample()},
 		{"testing", attachedAt(110 * time.Second), testingSample()},
 		{"baking", attached, bakingSample()},
+		{"judged", attached, live},
 		{"baking_all", all, bakingSample()},
 		{"away", away, bakingSample()},
 		{"first", attached, first},
@@ -136,6 +141,8 @@ func TestStatusIsDrawn(t *testing.T) {
 		},
 		InFlight: []domain.InFlight{{Delivery: 143, Commit: "77ab310c0ffee", Stage: domain.Test, State: domain.Running, Since: begun.Add(92*time.Minute - 40*time.Second)}},
 	}
+	full.InFlight = append(full.InFlight, domain.InFlight{Delivery: 142, Commit: "4f2c81a9d0c", Stage: domain.Monitor, State: domain.Running,
+		Since: begun.Add(61 * time.Minute), Judged: &domain.Judged{Evidence: 1.4, Needed: 1111.1}})
 	stopped := full
 	stopped.InFlight, stopped.Held = nil, true
 	stopped.Hold = &domain.Hold{Reason: "errors of GET /v1/search", Owner: "guard", Delivery: 143, WayOut: "the next commit with another digest may pass"}

@@ -53,6 +53,9 @@ func progress(s domain.StageRecord) string {
 			parts = []string{fmt.Sprintf("next has %.4g %%", *step.Weight*100)}
 		case step.Verb == "bake" && step.State == domain.Running && step.Until != nil:
 			parts = append(parts, "watched until "+step.Until.UTC().Format("15:04:05 UTC"))
+			if step.Needed > 0 {
+				parts = append(parts, fmt.Sprintf("evidence of harm %.4g of %.4g", step.Evidence, step.Needed))
+			}
 		}
 	}
 	return strings.Join(parts, ", ")
