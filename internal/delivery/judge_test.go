@@ -93,7 +93,7 @@ func bakes(d domain.Delivery) (list []domain.StepRecord) {
 	return list
 }
 
-const harmSays = "7 of 302 requests to next failed; stable had 5 of 5,698. If next were no worse, evidence this strong would turn up in fewer than 1 of 1,000 releases."
+const harmSays = "7 of 302 requests to next failed; stable had 5 of 5,698. If next were no worse, evidence this strong would turn up in fewer than 1 of 1,000 releases. About 7 requests failed because of it"
 
 // harm is a judge who has enough after twelve seconds.
 func harm(_ *rollout.Rollout, after time.Duration) judge.Verdict {

@@ -225,11 +225,16 @@ func (r *run) rolledBack(ctx context.Context, roll *rollout.Rollout, t domain.Tr
 	if roll.Record.Shifted != nil && roll.Record.Ended != nil {
 		after = "after " + r.since(roll).Round(time.Second).String()
 	}
-	o.Sentence = fmt.Sprintf("rolled back %s: %s.", after, strings.TrimSuffix(strings.TrimPrefix(cause.Error(), rolledBackPrefix), "."))
+	why := strings.TrimPrefix(cause.Error(), rolledBackPrefix)
+	counted := d.Verdict.Trigger == guard.ByJudge && why == d.Verdict.Sentence // he says the counts
+	if counted {
+		why, _, _ = strings.Cut(why, ". About ") // how many failed up to his word; more did
+	}
+	o.Sentence = fmt.Sprintf("rolled back %s: %s.", after, strings.TrimSuffix(why, "."))
 	if t.Next == nil {
 		return nil
 	}
-	if d.Verdict.Trigger != guard.ByJudge || !strings.Contains(o.Sentence, strings.TrimSuffix(d.Verdict.Sentence, ".")) { // he says the counts
+	if !counted {
 		o.Sentence += fmt.Sprintf(" %s of %s requests to %s failed", domain.Thousands(t.Next.Errors), domain.Thousands(t.Next.Requests), roll.Next.Short())
 		if t.Stable != nil && t.Stable.Requests > 0 {
 			o.Sentence += fmt.Sprintf("; %s had %s of %s", roll.Stable.Short(), domain.Thousands(t.Stable.Errors), domain.Thousands(t.Stable.Requests))
