@@ -54,19 +54,13 @@ func (d dice) binomial(n int64, p float64) int64 {
 		}
 		return k
 	}
-	k := int64(0)
-	for i := d.skip(p); i < n; i += 1 + d.skip(p) {
-		k++
+	// How many do not fail before one that does is geometric: an exponential number, rounded down.
+	k, scale := int64(0), -1/math.Log1p(-p)
+	for left := float64(n); ; k++ {
+		if left -= 1 + math.Floor(d.ExpFloat64()*scale); left < 0 {
+			return k
+		}
 	}
-	return k
-}
-
-// skip is how many do not fail before the first that does, at most 2⁴⁰.
-func (d dice) skip(p float64) int64 {
-	if p >= 1 {
-		return 0
-	}
-	return int64(min(math.Log(1-d.Float64())/math.Log1p(-p), 1<<40))
 }
 
 // among is how many of the marked ones are among those taken, when they are taken blindly out of all.
@@ -97,7 +91,7 @@ func (d dice) among(all, marked, taken int64) int64 {
 
 // heavy is a number from 1 to most whose tail falls like x^-exponent.
 func (d dice) heavy(exponent, most float64) float64 {
-	return min(most, math.Pow(1-d.Float64(), -1/exponent))
+	return min(most, math.Exp(d.ExpFloat64()/exponent))
 }
 
 // Deal is how requests are dealt to the releases.

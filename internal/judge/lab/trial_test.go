@@ -114,36 +114,42 @@ func (t trial) one(stream uint64) single {
 		j.Tick(tick)
 		// Evidence of harm by errors grows only when a request of next fails, and that of latency only with requests of next.
 		s := &tick.Strata[0]
-		var v *judge.Verdict
-		if s.Next.Failed > 0 || s.Next.Latency.Count() > 0 || n%60 == 59 {
-			now := j.Verdict()
-			v = &now
-			o.evidence = max(o.evidence, v.Evidence)
-			if v.Decision == judge.RollBack && !o.back {
-				o.back, o.metric = true, v.Metric
-			}
-			o.promoted = o.promoted || v.Decision == judge.Promote
-			o.held = o.held || v.Decision == judge.Hold
+		if s.Next.Failed > 0 || s.Next.Latency.Count() > 0 {
+			o.evidence = max(o.evidence, j.Evidence())
+		}
+		if n%60 == 59 || o.evidence >= 1/(0.9*t.config.Alpha) {
+			o.hear(j)
 		}
 		if rules != nil {
 			rules.see(tick)
-			t.fixed(rules, v, &o)
+			t.fixed(rules, j, &o)
 		}
 	}
 	return o
 }
 
+// hear notes what the judge says.
+func (o *single) hear(j *judge.Judge) {
+	said, metric := j.Decision()
+	if said == judge.RollBack && !o.back {
+		o.back, o.metric = true, metric
+	}
+	o.promoted = o.promoted || said == judge.Promote
+	o.held = o.held || said == judge.Hold
+}
+
 // fixed asks the fixed triggers at each of alphas, and the guard with all it has.
-func (t trial) fixed(rules *fixedRules, v *judge.Verdict, o *single) {
-	blames, may := v != nil && v.Decision == judge.RollBack, rules.sieve.mayFire()
+func (t trial) fixed(rules *fixedRules, j *judge.Judge, o *single) {
+	may := rules.sieve.mayFire()
 	for i, a := range alphas {
 		if may && !o.fixed[i] {
 			rules.limits.Blame = a / 1000
 			o.fixed[i] = rules.verdict(nil).Kind == guard.RollBack
 		}
 	}
-	if (may || blames) && !o.decided {
+	if (may || o.evidence >= 1/(0.9*t.config.Alpha)) && !o.decided {
+		v := j.Verdict()
 		rules.limits.Blame = t.config.Alpha / 1000
-		o.decided = rules.verdict(v).Kind == guard.RollBack
+		o.decided = rules.verdict(&v).Kind == guard.RollBack
 	}
 }
