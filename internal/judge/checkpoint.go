@@ -221,6 +221,12 @@ func (c *codec) metric(m *metric) {
 	c.int(&m.latency.halved)
 	c.spread(&m.latency.next)
 	c.spread(&m.latency.stable)
+	if !m.part {
+		for i := range m.latency.recent {
+			c.spread(&m.latency.recent[i].next)
+			c.spread(&m.latency.recent[i].stable)
+		}
+	}
 	list(c, &m.latency.batches, func(b *batch) {
 		c.text(&b.role)
 		c.weight(&b.weight)

@@ -262,6 +262,7 @@ func (j *Judge) stratum(s *Stratum) {
 	total := [2]Part{asPart(&s.Next), asPart(&s.Stable)}
 	j.all.now = [2]*Part{&total[0], &total[1]}
 	j.add(j.all, s)
+	j.all.now = [2]*Part{} // a tick is not kept
 	j.addParts(s)
 }
 

@@ -46,15 +46,30 @@ func (s *spread) halve() {
 	s.total = kept
 }
 
-// quantile returns the bucket below or in which the share q lies, -1 when nothing was counted.
-func (s *spread) quantile(q float64) int {
-	rank := max(1, int64(math.Ceil(q*float64(s.total))))
-	for i, n := range s.counts {
+// quantile returns the bucket below or in which the share q of two spreads lies, -1 when nothing was counted.
+func quantile(q float64, a, b *spread) int {
+	rank := max(1, int64(math.Ceil(q*float64(a.total+b.total))))
+	for bucket := min(a.first(), b.first()); bucket < measure.Buckets; bucket++ {
+		n := a.at(bucket) + b.at(bucket)
 		if rank -= n; rank <= 0 && n > 0 {
-			return s.begin + i
+			return bucket
 		}
 	}
 	return -1
+}
+
+func (s *spread) first() int {
+	if len(s.counts) == 0 {
+		return measure.Buckets
+	}
+	return s.begin
+}
+
+func (s *spread) at(bucket int) int64 {
+	if i := bucket - s.begin; i >= 0 && i < len(s.counts) {
+		return s.counts[i]
+	}
+	return 0
 }
 
 // cut returns the rank of each bucket from begin on: the middle of those between the levels that lie in or below it, so that
@@ -81,9 +96,17 @@ type latency struct {
 	coarse       int    // how many of a histogram's buckets are one here
 	keep         int64  // how many of stable's latencies are kept
 	halved       int64  // the second of the rollout when they were last halved
-	next, stable spread // what was counted lately: stable's ranks the next batch, both are shown to people
+	next, stable spread // what was counted, half forgotten again and again: stable's ranks the next batch
+	recent       [2]sides
 	batches      []batch
 }
+
+// sides are the latencies of both. The recent ones are shown to people, and are where slowness that began late shows: one
+// fills while the one before is kept. Parts do without.
+type sides struct{ next, stable spread }
+
+// recentSize is how many latencies of next fill it.
+const recentSize = 100
 
 // batch collects latencies of one stratum over several ticks, for with few of them a comparison that next is itself a good
 // part of says little. It ends with a number of latencies of both sides together, or with time, neither of which depends on
@@ -183,31 +206,59 @@ func (j *Judge) settle(m *metric, b batch) {
 			safeMenu.scores(j.swift, &s.next, &s.stable)
 		}
 	}
-	l.learn(b.next, b.stable, j.clock.now)
+	l.learn(b.next, b.stable, m.part, j.clock.now)
 }
 
 // learn adds a batch to the past.
-func (l *latency) learn(next, stable *measure.Histogram, now int64) {
-	for _, p := range next.Pairs() {
-		l.next.add(int(p.Bucket)/l.coarse, p.Count)
-	}
-	for _, p := range stable.Pairs() {
-		l.stable.add(int(p.Bucket)/l.coarse, p.Count)
-	}
+func (l *latency) learn(next, stable *measure.Histogram, part bool, now int64) {
+	l.next.count(next, l.coarse)
+	l.stable.count(stable, l.coarse)
 	for l.stable.total > l.keep || l.next.total > l.keep || now-l.halved >= 60 && l.stable.total > l.keep/10 {
 		l.next.halve()
 		l.stable.halve()
 		l.halved = now
 	}
+	if part {
+		return
+	}
+	if l.recent[0].next.total >= recentSize {
+		old := l.recent[1]
+		old.next.clear()
+		old.stable.clear()
+		l.recent[0], l.recent[1] = old, l.recent[0]
+	}
+	l.recent[0].next.count(next, l.coarse)
+	l.recent[0].stable.count(stable, l.coarse)
 }
 
-// seconds returns the quantile q of a side in seconds.
-func (l *latency) seconds(s *spread, q float64) float64 {
-	bucket := s.quantile(q)
+func (s *spread) count(h *measure.Histogram, coarse int) {
+	for _, p := range h.Pairs() {
+		s.add(int(p.Bucket)/coarse, p.Count)
+	}
+}
+
+func (s *spread) clear() { s.counts, s.total = s.counts[:0], 0 }
+
+// seconds returns both sides' quantile in seconds: of all that is remembered, or of late where next shows worse there.
+func (l *latency) seconds(q float64) (next, stable float64) {
+	var none spread
+	next, stable = l.middle(quantile(q, &l.next, &none)), l.middle(quantile(q, &l.stable, &none))
+	a, b := &l.recent[0], &l.recent[1]
+	if a.next.total+b.next.total < recentSize/2 {
+		return next, stable
+	}
+	lately, beside := l.middle(quantile(q, &a.next, &b.next)), l.middle(quantile(q, &a.stable, &b.stable))
+	if beside > 0 && lately*stable > next*beside {
+		return lately, beside
+	}
+	return next, stable
+}
+
+// middle is the geometric middle of the buckets that are one here, in seconds.
+func (l *latency) middle(bucket int) float64 {
 	if bucket < 0 {
 		return 0
 	}
-	// The geometric middle of the buckets that are one here.
 	return float64(measure.Upper(bucket*l.coarse)) / float64(time.Second) * math.Pow(measure.Ratio, float64(l.coarse-2)/2)
 }
 

@@ -81,8 +81,8 @@ func (j *Judge) sayPromote(v *Verdict) string {
 }
 
 func (j *Judge) sayP95() string {
-	l := &j.all.latency
-	return fmt.Sprintf("p95 of next %s, stable %s", span(l.seconds(&l.next, .95)), span(l.seconds(&l.stable, .95)))
+	next, stable := j.all.latency.seconds(.95)
+	return fmt.Sprintf("p95 of next %s, stable %s", span(next), span(stable))
 }
 
 // sayBoth says what both sides served.

@@ -154,12 +154,13 @@ func (j *Judge) overFloor(r row) bool {
 // telling is the quantile that shows the slowness, the p95 first, and both sides' latencies there in seconds.
 func (l *latency) telling(c Config) (q, next, stable float64) {
 	for _, q := range []float64{.95, .5, .75, .9, .99, .995, .999} {
-		next, stable = l.seconds(&l.next, q), l.seconds(&l.stable, q)
+		next, stable = l.seconds(q)
 		if next > c.Margin*stable && next-stable > c.Grain.Seconds() {
 			return q, next, stable
 		}
 	}
-	return .95, l.seconds(&l.next, .95), l.seconds(&l.stable, .95)
+	next, stable = l.seconds(.95)
+	return .95, next, stable
 }
 
 // Verdict says what the ticks so far prove.
@@ -293,7 +294,7 @@ func (j *Judge) metrics(f finding) []Evidence {
 		e := Evidence{Metric: r.name(), Harm: tame(grown(r.log)), Weight: r.stake, Next: now.next, Stable: now.stable}
 		if r.slow {
 			l := &r.of.latency
-			e.NextP95, e.StableP95 = l.seconds(&l.next, .95), l.seconds(&l.stable, .95)
+			e.NextP95, e.StableP95 = l.seconds(.95)
 			if e.StableP95 > 0 {
 				e.Ratio = e.NextP95 / e.StableP95
 			}
@@ -304,6 +305,24 @@ func (j *Judge) metrics(f finding) []Evidence {
 			e.Low, e.High = j.band(r.of.splits)
 		}
 		list = append(list, e)
+	}
+	if j.alone && j.compares() {
+		list = append(list, j.pastMetrics()...)
+	}
+	return list
+}
+
+// pastMetrics are the rows of the comparison with history.
+func (j *Judge) pastMetrics() []Evidence {
+	p, b := &j.past, j.config.Before
+	stable := Total{b.Requests, b.Errors}
+	list := []Evidence{{Metric: "errors", Harm: tame(grown(p.errors.total(j.config.Minutes))), Weight: 0.5, Next: p.next, Stable: stable}}
+	if before := rate(stable); before > 0 {
+		list[0].Ratio = rate(p.next) / before
+	}
+	if p.slow > 0 {
+		list = append(list, Evidence{Metric: "latency", Harm: tame(grown(p.latency.total(j.config.Minutes))), Weight: 0.5,
+			Next: p.next, Stable: stable, StableP95: b.WorstLatency.Seconds()})
 	}
 	return list
 }

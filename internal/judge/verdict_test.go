@@ -1,6 +1,7 @@
 package judge
 
 import (
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -139,8 +140,8 @@ func TestGrainIsNoHarm(t *testing.T) {
 	j, d := New(defaults()), newDice(15)
 	slow := 300 * time.Microsecond
 	v, _ := play(j, 0, 300, func(int64) Stratum { return pair(5000, d.side(100, 0, slow), d.side(100, 0, slow/3)) }, RollBack)
-	if v.Decision == RollBack {
-		t.Fatal(v.Sentence)
+	if v.Decision == RollBack || v.Evidence >= v.Needed {
+		t.Fatalf("evidence %v: %s", v.Evidence, v.Sentence)
 	}
 	c := defaults()
 	c.Grain = 0
@@ -184,6 +185,47 @@ func TestHarmThatBeginsLate(t *testing.T) {
 		t.Errorf("%d s", took)
 	}
 	says(t, v, "since 14:33:") // thirty minutes after 14:03
+}
+
+func TestSlownessThatBeginsLate(t *testing.T) {
+	j, d := New(defaults()), newDice(39)
+	good := func(int64) Stratum { return pair(1000, d.side(5, .001, base), d.side(45, .001, base)) }
+	v, _ := play(j, 0, 1200, good, RollBack)
+	if v.Decision == RollBack {
+		t.Fatal(v.Sentence)
+	}
+	v, took := play(j, 1200, 1800, func(int64) Stratum { return pair(1000, d.side(5, .001, 2*base), d.side(45, .001, base)) }, RollBack)
+	must(t, v, RollBack, "latency")
+	if took > 60 {
+		t.Errorf("%d s", took)
+	}
+	says(t, v, "p95 of next ")
+}
+
+// Each proxy's strata stand for themselves: two with half of the traffic are worth as much as one with all of it.
+func TestSeveralProxiesAddUp(t *testing.T) {
+	one, two, d := New(noLatency()), New(noLatency()), newDice(40)
+	for n := range int64(200) {
+		for _, boot := range []string{"a", "b"} {
+			tick := second(n, pair(500, d.side(12, .01, 0), d.side(240, .005, 0)))
+			tick.Boot = boot
+			two.Tick(tick)
+			tick.Boot, tick.N = "a", 2*n
+			if boot == "b" {
+				tick.N++
+			}
+			one.Tick(tick)
+		}
+	}
+	if two.clock.now != 199 {
+		t.Errorf("two proxies made the clock run to %d s", two.clock.now)
+	}
+	if a, b := one.all.splits[0], two.all.splits[0]; a != b || a.next == 0 {
+		t.Errorf("%+v and %+v", a, b)
+	}
+	if a, b := one.Verdict(), two.Verdict(); a.Next != b.Next || math.Abs(math.Log(a.Evidence/b.Evidence)) > .2 {
+		t.Errorf("%v and %v", a.Evidence, b.Evidence)
+	}
 }
 
 // One fault of both is nobody's.
@@ -291,6 +333,9 @@ func TestWithoutAControlHistoryIsComparedAndNothingPromised(t *testing.T) {
 		t.Errorf("%+v", v)
 	}
 	says(t, v, "errors: ", "no guarantee: compared with history", "0.50 % in its worst minute")
+	if len(v.Metrics) != 2 || v.Metrics[0].Metric != "errors" || v.Metrics[0].Harm < v.Needed || v.Metrics[0].Stable.Requests != 100_000 {
+		t.Errorf("%+v", v.Metrics)
+	}
 	v, _ = play(New(c), 0, 60, alone(newDice(36), .001, 3*base), RollBack)
 	must(t, v, RollBack, "latency")
 	says(t, v, "no guarantee: compared with history", "longer than 300 ms")
