@@ -239,13 +239,13 @@ func (t Traffic) palette() *Palette {
 		for _, s := range t.Seconds {
 			all.Merge(s.Latency)
 		}
-		return recorded(all, sketch)
+		return Recorded(all)
 	}
 	if t.Latency.Count() > 0 {
-		return recorded(t.Latency, sketch)
+		return Recorded(t.Latency)
 	}
 	if t.P50 > 0 && t.P95 > t.P50 {
-		return logNormal(t.P50, t.P95, sketch)
+		return LogNormal(t.P50, t.P95)
 	}
 	return nil
 }
