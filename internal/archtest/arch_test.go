@@ -24,7 +24,7 @@ const (
 )
 
 // Packages whose whole behaviour must be testable in fake time: they do no input and output.
-var pure = []string{"domain", "measure", "judge", "guard", "sample", "journal", "rollout", "delivery"}
+var pure = []string{"domain", "measure", "judge", "judge/lab", "guard", "sample", "journal", "rollout", "delivery"}
 
 // What a pure package may not import.
 var ioPackages = []string{"os", "os/exec", "os/signal", "os/user", "net", "net/http", "database/sql", "syscall", "plugin"}

@@ -85,8 +85,8 @@ func (b *painter) tube(p *Palette, slower float64) *tube {
 	b.next = (b.next + 1) % len(b.tubes)
 	t.palette, t.slower, t.list = p, slower, t.list[:0]
 	last := -1
-	for i, d := range p.cells {
-		d = time.Duration(float64(d) * slower)
+	for i := range p.cells {
+		d := time.Duration(float64(p.cells[i]) * slower)
 		if bucket := measure.Bucket(d); bucket != last {
 			t.list, last = append(t.list, d), bucket
 		}
