@@ -69,6 +69,9 @@ func TestTheGuiltyPartIsNamed(t *testing.T) {
 
 func TestTheFirstTwentyOfEachKindAreWatched(t *testing.T) {
 	j := New(defaults())
+	if whole := j.find().whole; whole > 1e-12 || whole < -1e-12 {
+		t.Errorf("the stake is exp(%v), and should be 1", whole)
+	}
 	fill(j, 30)
 	if j.places(false) != maxParts || j.places(true) != maxParts || len(j.byName) != 2*maxParts {
 		t.Fatalf("%d endpoints, %d values, %d names", j.places(false), j.places(true), len(j.byName))
