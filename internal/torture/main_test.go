@@ -22,6 +22,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "visits" {
 		os.Exit(visitsMain(os.Args[2:]))
 	}
+	if len(os.Args) > 1 && os.Args[1] == "crowd" {
+		os.Exit(crowdMain(os.Args[2:]))
+	}
 	code, err := runAll(m)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -94,10 +94,13 @@ func named(names ...string) []scenario {
 	return list
 }
 
-// allows reports whether a delivery may end like this.
+// allows reports whether a delivery may end like this. Whatever limit a release breaks, the judge may see it first.
 func (s scenario) allows(state domain.DeliveryState, by string) bool {
 	return slices.ContainsFunc(s.ends, func(e end) bool {
-		return e.state == state && (len(e.by) == 0 || slices.ContainsFunc(e.by, func(b string) bool { return strings.HasPrefix(by, b) }))
+		return e.state == state && (len(e.by) == 0 || slices.ContainsFunc(e.by, func(b string) bool {
+			compared := b == "errors" || b == "latency" || b == "check error rate" || b == "check response time"
+			return strings.HasPrefix(by, b) || by == "judge" && compared
+		}))
 	})
 }
 
@@ -108,6 +111,8 @@ func why(d domain.Delivery) string {
 	}
 	s, at := d.Outcome.Sentence, stageOf(d)
 	for _, known := range []struct{ text, name string }{
+		{"If next were no worse, evidence this strong", "judge"},
+		{"no guarantee: compared with history", "judge"},
 		{"health checks in a row", "health"},
 		{"times by itself", "crash loop"},
 		{"requests to next failed in the last", "errors"},

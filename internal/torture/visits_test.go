@@ -61,8 +61,10 @@ func visitMix(n int) (kind, method, path string, body []byte) {
 
 // seen is what the visitors of one app saw of one release.
 type seen struct {
-	requests, failed, planted int
-	firstFail, lastBegin      time.Time
+	requests, failed, planted int // planted: by this release; usual failures are those of every release
+	usual                     int
+	firstBegin, lastBegin     time.Time
+	firstFail, firstPlanted   time.Time
 	strange                   []request // failed, and the app did not say so itself
 }
 
@@ -86,6 +88,9 @@ func (v *visits) count(r request) {
 		v.by[r.release] = s
 	}
 	s.requests++
+	if s.firstBegin.IsZero() || r.begin.Before(s.firstBegin) {
+		s.firstBegin = r.begin
+	}
 	if r.begin.After(s.lastBegin) {
 		s.lastBegin = r.begin
 	}
@@ -96,9 +101,15 @@ func (v *visits) count(r request) {
 	if s.firstFail.IsZero() || r.begin.Before(s.firstFail) {
 		s.firstFail = r.begin
 	}
-	if r.why == "error" {
+	switch r.why {
+	case "error":
 		s.planted++
-	} else {
+		if s.firstPlanted.IsZero() || r.begin.Before(s.firstPlanted) {
+			s.firstPlanted = r.begin
+		}
+	case "base":
+		s.usual++
+	default:
 		s.strange = append(s.strange, r)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -192,10 +193,11 @@ func (s *server) healthy(w http.ResponseWriter, _ *http.Request) {
 	io.WriteString(w, "ok")
 }
 
-// moody hangs, fails or is slow as the mode wants. Rates are exact: every n-th request, so that a short run decides.
+// moody hangs, fails or is slow as the mode wants. Rates are exact: every n-th request, so that a short run decides; with
+// dice they are chances.
 func (s *server) moody(next http.Handler) http.Handler {
-	every := 0
-	if rate := s.mode.number("rate"); rate > 0 {
+	every, rate := 0, s.mode.number("rate")
+	if rate > 0 {
 		every = int(1/rate + 0.5)
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -203,11 +205,19 @@ func (s *server) moody(next http.Handler) http.Handler {
 		if do == "hang" && s.mode.due() {
 			<-s.never
 		}
+		if s.unlucky(r) {
+			w.Header().Set("X-Planted", "base")
+			http.Error(w, "as ever", http.StatusInternalServerError)
+			return
+		}
 		if !s.meant(r) || !s.mode.due() {
 			next.ServeHTTP(w, r)
 			return
 		}
 		hit := every > 0 && (s.asked.Add(1)-1)%int64(every) == 0
+		if s.mode["dice"] != "" {
+			hit = rand.Float64() < rate
+		}
 		switch {
 		case do == "errors" && hit:
 			w.Header().Set("X-Planted", "error")
@@ -218,6 +228,19 @@ func (s *server) moody(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// unlucky says that a visitor's request fails as requests of each release do: now and then (base), and more often during
+// an incident, the first so many of every ten seconds by the clock, which all instances share.
+func (s *server) unlucky(r *http.Request) bool {
+	if r.URL.Path == "/healthz" || r.Header.Get("X-Visitor") == "" {
+		return false
+	}
+	chance := s.mode.number("base")
+	if float64(time.Now().Unix()%10) < s.mode.number("incident") {
+		chance = 0.3
+	}
+	return chance > 0 && rand.Float64() < chance
 }
 
 // meant reports whether the behaviour is about this request: of a visitor, of one path, of one segment.
@@ -239,13 +262,17 @@ func (s *server) meant(r *http.Request) bool {
 	return r.Header.Get("X-Visitor") != ""
 }
 
-// answer takes its usual ten milliseconds, and sends a body back.
+// answer takes its usual ten milliseconds, or about as many as wait says, and sends a body back.
 func (s *server) answer(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return
 	}
-	time.Sleep(10 * time.Millisecond)
+	usual := 10.
+	if wait := s.mode.number("wait"); wait > 0 {
+		usual = wait * (0.6 + 0.4*rand.ExpFloat64())
+	}
+	time.Sleep(time.Duration(usual * float64(time.Millisecond)))
 	if len(body) > 0 {
 		w.Write(body)
 		return
