@@ -3,6 +3,8 @@ package delivery
 import (
 	"errors"
 	"fmt"
+	"math"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/belay-cd/belay/internal/domain"
 	"github.com/belay-cd/belay/internal/judge"
+	"github.com/belay-cd/belay/internal/measure"
 	"github.com/belay-cd/belay/internal/rollout"
 )
 
@@ -427,6 +430,8 @@ func TestThePlanSaysWhatAStepCanShow(t *testing.T) {
 		t.Fatal(err)
 	}
 	set, file := newSettings(own, nil, domain.Floors{})
+	web := rolesOf(file)
+	plan := rollout.New(rollout.Fleet{Environment: domain.Production, Stable: web, Next: web}, set.plan(domain.Production))
 	for _, c := range []struct {
 		now  *domain.Figures
 		says string
@@ -436,13 +441,69 @@ func TestThePlanSaysWhatAStepCanShow(t *testing.T) {
 		{&domain.Figures{RPS: 50, ErrorRate: 0.001}, "at 50.0 requests/s 5 % for 15m sees about 2250 requests, which show errors of ×"},
 		{&domain.Figures{RPS: 5000, ErrorRate: 0.001}, "sees about 225000 requests, which show errors of ×2"},
 	} {
-		if got := lowTraffic(file, set, c.now); !strings.Contains(got, c.says) {
+		if got := lowTraffic(file, set, plan, c.now); !strings.Contains(got, c.says) {
 			t.Errorf("%s", got)
 		}
 	}
 	var factor float64
-	text := lowTraffic(file, set, &domain.Figures{RPS: 50, ErrorRate: 0.001})
+	text := lowTraffic(file, set, plan, &domain.Figures{RPS: 50, ErrorRate: 0.001})
 	if _, err := fmt.Sscanf(text[strings.Index(text, "×")+len("×"):], "%g", &factor); err != nil || factor < 3 || factor > 15 {
 		t.Errorf("×%g: %v: %s", factor, err, text)
+	}
+}
+
+// What the file leaves unsaid is enough for a judge: a release as good as stable is proved in minutes where there is traffic,
+// and one that fails twenty times as often is taken back in seconds.
+func TestTheDefaultsSuffice(t *testing.T) {
+	own, err := parse(planned, []byte(strings.Replace(fileWith("strategy: canary", "for: 1h"), "guard: { error_rate: 5% for 10s }\n", "", 1)), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, _ := newSettings(own, nil, domain.Floors{})
+	random := rand.New(rand.NewPCG(1, 2))
+	side := func(n int, share float64) judge.Side {
+		s := judge.Side{Requests: int64(n), Drawn: int64(n), Latency: &measure.Histogram{}}
+		for range n {
+			s.Latency.Add(time.Duration(20e6 * math.Exp(random.NormFloat64()/2)))
+			if random.Float64() < share {
+				s.Errors, s.Failed = s.Errors+1, s.Failed+1
+			}
+		}
+		return s
+	}
+	for _, c := range []struct {
+		rate, percent int
+		stable, next  float64 // share that fails
+		want          judge.Decision
+		within        int // seconds
+	}{
+		{500, 5, 0, 0, judge.Promote, 300},
+		{500, 5, 0.001, 0.001, judge.Promote, 2400},
+		{500, 20, 0, 0, judge.Promote, 120},
+		{500, 20, 0.001, 0.001, judge.Promote, 900},
+		{500, 50, 0, 0, judge.Promote, 90},
+		{500, 50, 0.001, 0.001, judge.Promote, 600},
+		{50, 20, 0, 0, judge.Promote, 900},
+		{50, 50, 0, 0, judge.Promote, 400},
+		{500, 5, 0.001, 0.02, judge.RollBack, 60},
+		{50, 20, 0.001, 0.02, judge.RollBack, 300},
+	} {
+		j, took := judge.New(set.judge(domain.Production)), 0
+		for n := 1; n <= c.within && took == 0; n++ {
+			next := 0
+			for range c.rate {
+				if random.IntN(100) < c.percent {
+					next++
+				}
+			}
+			j.Tick(judge.Tick{Boot: "a", N: int64(n), Strata: []judge.Stratum{{Weight: 100 * c.percent, Next: side(next, c.next), Stable: side(c.rate-next, c.stable)}}})
+			if j.Verdict().Decision == c.want {
+				took = n
+			}
+		}
+		t.Logf("%d requests/s, %d %%, errors %s beside %s: %s after %d s", c.rate, c.percent, rate(c.next), rate(c.stable), c.want, took)
+		if took == 0 {
+			t.Errorf("not within %d s: %s", c.within, j.Verdict().Sentence)
+		}
 	}
 }

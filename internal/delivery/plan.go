@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -64,7 +65,7 @@ func (s *Service) Plan(ctx context.Context, q PlanRequest) (PlanView, error) {
 	if err := s.planParity(ctx, &v, file, last); err != nil {
 		return v, err
 	}
-	return v, s.prospects(ctx, &v, file, set, slot)
+	return v, s.prospects(ctx, &v, file, set, fleet)
 }
 
 func rolesOf(f *config.File) []rollout.Role {
@@ -140,7 +141,7 @@ func holds(fleet rollout.Fleet, set settings) (sum time.Duration) {
 
 // prospects says what can be known beforehand of a delivery: whether there is room for it, what its traffic can show, and how
 // long its rollback would take.
-func (s *Service) prospects(ctx context.Context, v *PlanView, f *config.File, set settings, slot domain.Slot) error {
+func (s *Service) prospects(ctx context.Context, v *PlanView, f *config.File, set settings, fleet rollout.Fleet) error {
 	next := domain.Release{App: v.App, Environment: domain.Production, Commit: v.Commit, Workloads: workloads(f, domain.Production)}
 	sum, err := s.ports.Runner.Capacity(ctx, next, set.Rollout.Surge())
 	switch {
@@ -151,12 +152,16 @@ func (s *Service) prospects(ctx context.Context, v *PlanView, f *config.File, se
 	default:
 		v.Capacity = sum
 	}
-	if slot.Stable == "" {
+	if fleet.Stable == nil {
 		return nil
+	}
+	slot, err := s.ports.Store.Slot(ctx, v.App, domain.Production)
+	if err != nil {
+		return err
 	}
 	now := time.Now()
 	figures := s.ports.Measurements.Figures(v.App, domain.Production, slot.Stable, domain.Period{From: now.Add(-config.BaselineFor), To: now})
-	v.LowTraffic = lowTraffic(f, set, figures)
+	v.LowTraffic = lowTraffic(f, set, rollout.New(fleet, set.plan(domain.Production)), figures)
 	seconds, err := s.rehearsedSeconds(ctx, v.App, v.Delivery)
 	if err != nil || seconds == nil {
 		return err
@@ -165,12 +170,14 @@ func (s *Service) prospects(ctx context.Context, v *PlanView, f *config.File, se
 	return nil
 }
 
-// lowTraffic says what the first step of a canary will see at the traffic of now, and what happens when that is not enough.
-func lowTraffic(f *config.File, set settings, now *domain.Figures) string {
-	if set.Rollout.Strategy != rollout.StrategyCanary || len(set.Rollout.Steps) == 0 {
+// lowTraffic says what the first hold that ends upwards will see at the traffic of now, and what happens when that is not
+// enough. A plan without such a hold never asks.
+func lowTraffic(f *config.File, set settings, plan rollout.Plan, now *domain.Figures) string {
+	i := slices.IndexFunc(plan, func(s rollout.Step) bool { return s.Proof })
+	if i < 0 {
 		return ""
 	}
-	first, rps, usual := set.Rollout.Steps[0], 0.0, 0.0
+	first, rps, usual := plan[i], 0.0, 0.0
 	if now != nil {
 		rps, usual = now.RPS, now.ErrorRate
 	}
@@ -195,8 +202,8 @@ func lowTraffic(f *config.File, set settings, now *domain.Figures) string {
 	}
 }
 
-// shows says what a step of a canary lets the judge see at a rate of requests of which so many usually fail.
-func shows(set settings, step rollout.Weight, rps, usual float64) string {
+// shows says what a hold lets the judge see at a rate of requests of which so many usually fail.
+func shows(set settings, step rollout.Step, rps, usual float64) string {
 	side := func(weight int) (judge.Side, guard.Side) {
 		n := int64(rps * step.Hold.Seconds() * float64(weight) / domain.WeightAll)
 		k := int64(math.Round(usual * float64(n)))

@@ -103,16 +103,16 @@ func (r Report) ErrorRate() float64 {
 
 // Verdict is one of no_harm, not_proven and no_data.
 func (r Report) Verdict() string {
-	next, stable, _ := r.counts()
-	switch {
-	case next.n == 0:
+	if served, _, _ := r.counts(); served.n == 0 {
 		return NoData
+	}
+	switch {
 	case r.Proved():
 		return NoHarm
 	case r.Worse():
 		return NotProven
 	}
-	next, stable, _ = r.told()
+	next, stable, _ := r.told()
 	if k, rate := r.detectable(); rate-usualRate(next, stable) <= provenExcess || k <= provenFactor {
 		return NoHarm
 	}
