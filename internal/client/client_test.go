@@ -189,3 +189,28 @@ func TestCancelledCallsSayWhy(t *testing.T) {
 		cancel(nil)
 	}
 }
+
+// A recording that breaks off must not pass for a whole one.
+func TestTicksBreakOff(t *testing.T) {
+	for _, whole := range []bool{true, false} {
+		c := server(t, func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path != "/v1/apps/shop-api/deliveries/newest/ticks" {
+				t.Errorf("asked %s", r.URL.Path)
+			}
+			_, _ = io.WriteString(w, "{\"n\":1}\n")
+			_ = http.NewResponseController(w).Flush()
+			if !whole {
+				panic(http.ErrAbortHandler)
+			}
+		})
+		got := ""
+		err := c.Ticks(t.Context(), "shop-api", Newest, func(r io.Reader) error {
+			text, err := io.ReadAll(r)
+			got = string(text)
+			return err
+		})
+		if got != "{\"n\":1}\n" || whole != (err == nil) || !whole && domain.CodeOf(err) != domain.Unavailable {
+			t.Errorf("whole %t: %q, %v", whole, got, err)
+		}
+	}
+}

@@ -164,15 +164,19 @@ func (f *fake) Explain(context.Context, string, int) (domain.Explanation, error)
 	return domain.Explanation{}, fmt.Errorf("disk at /var/secret/place broke")
 }
 
-// Ticks are two, and then the disk breaks where a delivery has the number 7.
+// Ticks are two; of the deliveries 6 and 7 the disk breaks, after two lines and after many.
 func (f *fake) Ticks(_ context.Context, _ string, number int, see func(web.Replayed) error) error {
-	for n := range int64(2) {
-		t := web.Replayed{Rollout: "rol_1", Environment: domain.Production, Tick: judge.Tick{Boot: "b", N: n + 1}, Decision: judge.Watch, Evidence: 1.4}
+	n := int64(2)
+	if number == 7 {
+		n = 2000
+	}
+	for i := range n {
+		t := web.Replayed{Rollout: "rol_1", Environment: domain.Production, Tick: judge.Tick{Boot: "b", N: i + 1}, Decision: judge.Watch, Evidence: 1.4}
 		if err := see(t); err != nil {
 			return err
 		}
 	}
-	if number == 7 {
+	if number == 6 || number == 7 {
 		return fmt.Errorf("disk at /var/secret/place broke")
 	}
 	return nil
