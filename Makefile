@@ -5,7 +5,7 @@ SHELL       := /bin/bash
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo 0.1.0)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-.PHONY: help build test torture bench bench-peers bench-judge demo generate fmt lint clean
+.PHONY: help build test torture torture-judge bench bench-peers bench-judge demo generate fmt lint clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ test: ## everything a merge needs: generated files, vet, lint, all tests under t
 
 torture: ## the long tests: crashes at every effect, kill -9 under load, twenty cutovers (ARGS="-run Name")
 	go test -tags torture -timeout 60m -p 1 $(ARGS) ./...
+
+torture-judge: ## the judge on 84 releases, good and bad, through the real program, in 15 minutes (BELAY_TRIALS=cookies)
+	BELAY_JUDGE_TABLE=$(abspath bin/torture-judge.md) go test -tags torture -timeout 60m -v -run TestJudgedReleases ./internal/torture
 
 bench: ## the figures of docs/BENCHMARKS.md, in under 10 minutes (BENCH=Name, ARGS="-apps 5")
 	go test -run '^$$' -bench '$(or $(BENCH),.)' -benchtime 1x -timeout 20m ./internal/bench -args $(ARGS)
