@@ -8,7 +8,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 .PHONY: help build test torture torture-judge bench bench-peers bench-judge demo generate fmt lint clean
 
 help: ## list what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## the one binary, bin/belay: static, reproducible
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/belay ./cmd/belay
@@ -20,6 +20,7 @@ torture: ## the long tests: crashes at every effect, kill -9 under load, twenty 
 	go test -tags torture -timeout 60m -p 1 $(ARGS) ./...
 
 torture-judge: ## the judge on 84 releases, good and bad, through the real program, in 15 minutes (BELAY_TRIALS=cookies)
+	@mkdir -p bin
 	BELAY_JUDGE_TABLE=$(abspath bin/torture-judge.md) go test -tags torture -timeout 60m -v -run TestJudgedReleases ./internal/torture
 
 bench: ## the figures of docs/BENCHMARKS.md, in under 10 minutes (BENCH=Name, ARGS="-apps 5")
@@ -29,6 +30,7 @@ bench-peers: ## the same of nginx, HAProxy and Caddy, fetched from Debian (ARGS=
 	@scripts/bench-peers $(ARGS)
 
 bench-judge: ## how often the judge errs and how soon it sees harm (OUT=table.md ERRORS=10000 LATENCY=1000 POWER=500 ONLY=power)
+	@mkdir -p bin
 	BELAY_JUDGE_TABLE=$(abspath $(or $(OUT),bin/judge.md)) BELAY_JUDGE_ERRORS=$(ERRORS) BELAY_JUDGE_LATENCY=$(LATENCY) BELAY_JUDGE_POWER=$(POWER) \
 	  BELAY_JUDGE_ONLY=$(ONLY) go test -run '^TestBenchmark$$' -count 1 -timeout 12h -v ./internal/judge/lab
 
