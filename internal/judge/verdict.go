@@ -85,11 +85,28 @@ func (j *Judge) find() finding {
 	f := finding{rows: j.rows(), needed: j.needed(), past: j.past.total(j.config.Minutes)}
 	f.whole = evidence(f.rows)
 	f.control = min(j.drawn[0], j.drawn[1], j.next.Requests, j.stable.Requests) > 0
-	f.proofs = [2]float64{j.safety.total(), sumLog(j.swift)}
+	f.proofs = [2]float64{j.safety.total(), j.swiftness()}
 	if f.control && f.whole >= f.needed {
 		f.guilty, f.doubted = j.blame(f)
 	}
 	return f
+}
+
+// swiftness is ln E of the bet that next is no slower, at the quantile up to the p95 where it is proved least: a release is
+// proved no slower where its middle and its slow ones are. Each quantile has a null of its own, and a release that is slower at
+// any of them is proved only if that one is rejected, so that no stake has to be shared (Berger 1982, intersection-union).
+// Betting on all of them together would let a quick majority prove a slow tail.
+func (j *Judge) swiftness() float64 {
+	const upTo = 4 // of tails
+	least, per := math.Inf(1), len(safeMenu.steps)/len(tails)
+	for i := range upTo {
+		one := sumLog(j.swift[i*per:(i+1)*per]) + math.Log(2*float64(len(tails)))
+		if !finite(one) {
+			return one // so that it is seen
+		}
+		least = math.Min(least, one)
+	}
+	return least
 }
 
 // blame names the metric that did it: of those that would have been enough alone, and else the one that brings the most, the
@@ -151,12 +168,14 @@ func (j *Judge) overFloor(r row) bool {
 	return r.of.windows.best().excess() > j.config.Floor
 }
 
-// telling is the quantile that shows the slowness, the p95 first, and both sides' latencies there in seconds.
+// telling is the quantile that shows the slowness, the p95 and the latest first, and both sides' latencies there in seconds.
 func (l *latency) telling(c Config) (q, next, stable float64) {
 	for _, q := range []float64{.95, .5, .75, .9, .99, .995, .999} {
-		next, stable = l.seconds(q)
-		if next > c.Margin*stable && next-stable > c.Grain.Seconds() {
-			return q, next, stable
+		for _, of := range []func(float64) (float64, float64){l.lately, l.seconds} {
+			next, stable = of(q)
+			if next > c.Margin*stable && next-stable > c.Grain.Seconds() {
+				return q, next, stable
+			}
 		}
 	}
 	next, stable = l.seconds(.95)
@@ -241,11 +260,18 @@ func (j *Judge) decide(f finding) (d Decision, metric string) {
 		return Hold, metricLimit
 	case j.next.Requests == 0:
 		return NoData, ""
-	case f.control && j.proof(f) >= -math.Log(j.config.Beta):
+	case f.control && j.proved(f) && f.whole < f.needed-wary:
 		return Promote, j.least(f)
 	}
 	return Watch, j.least(f)
 }
+
+// wary is how far below what takes next back, as a logarithm, evidence of harm must be for a promotion: next may have been proved
+// before it began to do harm.
+const wary = math.Ln10
+
+// proved says that next is proved no worse in all that must pass.
+func (j *Judge) proved(f finding) bool { return j.proof(f) >= -math.Log(j.config.Beta) }
 
 // least is the must-pass metric that is proved least.
 func (j *Judge) least(f finding) string {
