@@ -239,19 +239,19 @@ func (s *spread) count(h *measure.Histogram, coarse int) {
 
 func (s *spread) clear() { s.counts, s.total = s.counts[:0], 0 }
 
-// seconds returns both sides' quantile in seconds: of all that is remembered, or of late where next shows worse there.
+// seconds returns both sides' quantile in seconds, of all that is remembered.
 func (l *latency) seconds(q float64) (next, stable float64) {
 	var none spread
-	next, stable = l.middle(quantile(q, &l.next, &none)), l.middle(quantile(q, &l.stable, &none))
+	return l.middle(quantile(q, &l.next, &none)), l.middle(quantile(q, &l.stable, &none))
+}
+
+// lately returns the same of the latest, 0 and 0 when they are few.
+func (l *latency) lately(q float64) (next, stable float64) {
 	a, b := &l.recent[0], &l.recent[1]
 	if a.next.total+b.next.total < recentSize/2 {
-		return next, stable
+		return 0, 0
 	}
-	lately, beside := l.middle(quantile(q, &a.next, &b.next)), l.middle(quantile(q, &a.stable, &b.stable))
-	if beside > 0 && lately*stable > next*beside {
-		return lately, beside
-	}
-	return next, stable
+	return l.middle(quantile(q, &a.next, &b.next)), l.middle(quantile(q, &a.stable, &b.stable))
 }
 
 // middle is the geometric middle of the buckets that are one here, in seconds.

@@ -106,6 +106,9 @@ func (j *Judge) sayWatch(v *Verdict, f finding) string {
 		return text + "; there is nothing to compare next with yet"
 	case f.whole >= f.needed:
 		return fmt.Sprintf("next is worse, but by less than what counts as harm: %s", j.sayHarm(f.doubted))
+	case j.proved(f):
+		return fmt.Sprintf("next was proved no worse, but evidence of harm has grown to %s of the %s that take it back: %s",
+			number(math.Floor(v.Evidence)), number(math.Floor(v.Needed)), j.sayHarm(f.rows[0]))
 	case v.Detectable > 0:
 		return fmt.Sprintf("%s; errors of ×%s or worse would have been seen", text, factor(v.Detectable))
 	case v.DetectableRate > 0:

@@ -69,6 +69,21 @@ func TestAGoodReleaseIsPromoted(t *testing.T) {
 	says(t, v, "proved: errors of next are below 1.25 times stable's or within 0.1 percentage points", "latency is within +20 %", "fewer than 1 of 20")
 }
 
+// Harm that has begun, and is not proved, stops what was proved before.
+func TestAProofIsNotTrustedWhileEvidenceOfHarmGrows(t *testing.T) {
+	j := New(noLatency())
+	v, _ := play(j, 0, 120, func(int64) Stratum { return pair(5000, requests(500, 0), requests(500, 0)) })
+	must(t, v, Promote, "errors")
+	for n := int64(120); v.Decision == Promote; n++ {
+		j.Tick(second(n, pair(5000, requests(500, 3), requests(500, 0))))
+		v = j.Verdict()
+	}
+	must(t, v, Watch, "errors")
+	says(t, v, "was proved no worse, but evidence of harm has grown to ", " of the 1,111 that take it back: errors: ")
+	v, _ = play(j, 200, 230, func(int64) Stratum { return pair(5000, requests(500, 3), requests(500, 0)) }, RollBack)
+	must(t, v, RollBack, "errors")
+}
+
 // Errors that take half a minute to be errors must not be proved away before.
 func TestNothingIsProvedWhileRequestsHang(t *testing.T) {
 	j, d := New(noLatency()), newDice(12)
