@@ -381,7 +381,7 @@ func wishStep() time.Duration {
 
 func TestWishesInVerifyStaging(t *testing.T) {
 	t.Parallel()
-	wishes(t, crewed(blueGreen, "for: 20s"), min(wishStep(), 4700*time.Millisecond), domain.VerifyStaging)
+	wishes(t, crewed(blueGreen, "for: 20s"), wishStep()/2, domain.VerifyStaging)
 }
 
 func TestWishesWhileRolling(t *testing.T) {
