@@ -1,6 +1,7 @@
 package torture
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -37,7 +38,8 @@ type trial struct {
 	app, traffic     string // traffic as the table shows it
 	kind             string // of crowdMain
 	rollout, monitor string
-	usual            string // what each release does
+	usual            string  // what each release does
+	fails            float64 // the share of requests that fail by it
 	rate             int
 	play             []scenario
 }
@@ -50,11 +52,11 @@ const (
 	oneSide   = "one endpoint only"
 )
 
-// judged are what each trial plays. The usual errors are 1 %.
+// judged are what each trial plays. So many times=errors are counted from what fails anyway.
 var judged = []scenario{
 	{name: "good", mode: "do=good", ends: done},
-	{name: fiveTimes, mode: "do=errors rate=0.04" + production, ends: back("judge")},
-	{name: "×20 errors", mode: "do=errors rate=0.19" + production, ends: back("judge")},
+	{name: fiveTimes, mode: "do=errors times=5" + production, ends: back("judge")},
+	{name: "×20 errors", mode: "do=errors times=20" + production, ends: back("judge")},
 	{name: "good", mode: "do=good again=1", ends: done},
 	{name: allFail, mode: "do=errors rate=1" + production, ends: back("judge", "errors", "health")},
 	{name: "slow, +50 %", mode: "do=slow rate=1 ms=10" + production, ends: back("judge", "latency")},
@@ -63,28 +65,28 @@ var judged = []scenario{
 	{name: "slow tail, one in ten", mode: "do=slow rate=0.1 ms=150" + production, ends: back("judge", "latency")},
 	{name: oneSide, mode: "do=errors rate=0.5 path=/api/pay" + production, ends: back("judge", "errors")},
 	{name: "one segment only", mode: "do=errors rate=0.5 plan=gold" + production, ends: back("judge", "errors")},
-	{name: "late harm, ×20 after 20 s", mode: "do=errors rate=0.19 after=20s" + production, ends: back("judge", "errors")},
+	{name: "late harm, ×20 after 20 s", mode: "do=errors times=20 after=20s" + production, ends: back("judge", "errors")},
 }
 
 // trials are what the long run plays: 72 releases, each at most a minute under at most 300 requests a second.
 var trials = []trial{
-	{app: "cookies", traffic: "visitors with cookies", kind: "cookies", rollout: quick, monitor: "for: 4s, holdback: 5%", usual: usualMode, rate: 150},
-	{app: "bare", traffic: "no cookies", kind: "bare", rollout: quick, monitor: "for: 4s, holdback: 5%", usual: usualMode, rate: 120},
-	{app: "heavy", traffic: "a few heavy visitors", kind: "heavy", rollout: quick, monitor: "for: 4s, holdback: 5%", usual: usualMode, rate: 150},
-	{app: "bursty", traffic: "bursts, no cookies", kind: "bursty", rollout: quick, monitor: "for: 4s, holdback: 5%", usual: usualMode, rate: 150},
-	{app: "incident", traffic: "incidents that both share", kind: "cookies", rollout: quick, monitor: "for: 4s, holdback: 5%", usual: usualMode + " incident=2", rate: 150},
-	{app: "uneven", traffic: "uneven, drawn by request", kind: "uneven", rollout: quick + ", split: request", monitor: "for: 4s, holdback: 5%", usual: usualMode, rate: 150},
-	{app: "flip", traffic: "blue-green, 20 % held back", kind: "cookies", rollout: "strategy: blue-green", monitor: "for: 40s, holdback: 20%", usual: usualMode, rate: 120},
+	{app: "cookies", traffic: "visitors with cookies", kind: "cookies", rollout: quick, monitor: "for: 4s, holdback: 5%", usual: usualMode, fails: 0.01, rate: 150},
+	{app: "bare", traffic: "no cookies", kind: "bare", rollout: quick, monitor: "for: 4s, holdback: 5%", usual: usualMode, fails: 0.01, rate: 120},
+	{app: "heavy", traffic: "a few heavy visitors", kind: "heavy", rollout: quick, monitor: "for: 4s, holdback: 5%", usual: usualMode, fails: 0.01, rate: 150},
+	{app: "bursty", traffic: "bursts, no cookies", kind: "bursty", rollout: quick, monitor: "for: 4s, holdback: 5%", usual: usualMode, fails: 0.01, rate: 150},
+	{app: "incident", traffic: "incidents that both share", kind: "cookies", rollout: quick, monitor: "for: 4s, holdback: 5%", usual: usualMode + " incident=1", fails: 0.039, rate: 150},
+	{app: "uneven", traffic: "uneven, drawn by request", kind: "uneven", rollout: quick + ", split: request", monitor: "for: 4s, holdback: 5%", usual: usualMode, fails: 0.01, rate: 150},
+	{app: "flip", traffic: "blue-green, 40 % held back", kind: "cookies", rollout: "strategy: blue-green", monitor: "for: 40s, holdback: 40%", usual: usualMode, fails: 0.01, rate: 120},
 }
 
 // shortTrials are what the ordinary run plays.
 var shortTrials = []trial{
 	{app: "good", traffic: "incidents that both share", kind: "cookies", rollout: "strategy: canary, steps: [50% for 12s]", monitor: "for: 2s, holdback: 5%",
-		usual: usualMode + " incident=2", rate: 120, play: judged[:1]},
+		usual: usualMode + " incident=1", fails: 0.039, rate: 120, play: judged[:1]},
 	{app: "failing", traffic: "visitors with cookies", kind: "cookies", rollout: "strategy: canary, steps: [50% for 25s]", monitor: "for: 2s, holdback: 5%",
-		usual: usualMode, rate: 120, play: judgedAs(allFail, oneSide)},
+		usual: usualMode, fails: 0.01, rate: 120, play: judgedAs(allFail, oneSide)},
 	{app: "killed", traffic: "no cookies, serve dies", kind: "bare", rollout: "strategy: canary, steps: [50% for 25s]", monitor: "for: 2s, holdback: 5%",
-		usual: usualMode, rate: 120, play: judgedAs(fiveTimes)},
+		usual: usualMode, fails: 0.01, rate: 120, play: judgedAs(fiveTimes)},
 }
 
 func judgedAs(names ...string) []scenario {
@@ -183,6 +185,10 @@ func (c *court) judgeOne(s scenario) domain.Delivery {
 	t := c.t
 	t.Helper()
 	s.mode += c.tr.usual
+	for _, times := range []string{"5", "20"} {
+		n, _ := strconv.ParseFloat(times, 64)
+		s.mode = strings.Replace(s.mode, "times="+times+" ", fmt.Sprintf("rate=%.3f ", (n-1)*c.tr.fails), 1)
+	}
 	c.alive.RLock()
 	c.ship(s)
 	c.alive.RUnlock()
@@ -224,7 +230,7 @@ func (c *court) judgeOne(s scenario) domain.Delivery {
 		t.Errorf("%s: explain ends with %d:\n%s", s.name, code, out)
 	}
 	c.book.add(row)
-	t.Logf("%-28s %-11s %-8s %5.1f s, %4d requests on it, %3d failed because of it: %s", s.name, d.State, by, row.seconds, row.onNext, row.because, d.Outcome.Sentence)
+	t.Logf("%-8s %-28s %-11s %-8s %5.1f s, %4d requests on it, %3d failed because of it: %s", c.app, s.name, d.State, by, row.seconds, row.onNext, row.because, d.Outcome.Sentence)
 	return d
 }
 
@@ -233,14 +239,18 @@ func (c *court) killAmidst() {
 	t := c.t
 	t.Helper()
 	eventually(t, time.Minute, "next has traffic", func() error {
-		if r, err := c.routeOf(); err != nil || r.Weight == 0 || r.Next == nil {
-			return fmt.Errorf("the weight is %d, %v", r.Weight, err)
+		r, err := c.routeOf()
+		if err == nil && (r.Weight == 0 || r.Next == nil) {
+			err = errors.New("next has none")
 		}
-		return nil
+		return err
 	})
 	c.alive.Lock()
 	defer c.alive.Unlock()
 	time.Sleep(500 * time.Millisecond)
+	if r, err := c.routeOf(); err != nil || r.Weight == 0 {
+		t.Errorf("the server is to die while next is judged: %+v, %v", r, err)
+	}
 	c.server.killServe()
 	time.Sleep(time.Second)
 	c.server.start(binaries.belay)
