@@ -146,7 +146,9 @@ func (v view) explanation(e domain.Explanation) string {
 		b.WriteString(l + "\n")
 	}
 	for _, l := range e.Lines {
-		b.WriteString(strings.TrimRight("  "+cleanIndented(l), " ") + "\n")
+		for _, part := range hanging(cleanIndented(l), v.width-2) {
+			b.WriteString(strings.TrimRight("  "+part, " ") + "\n")
+		}
 	}
 	v.judged(&b, e)
 	switch {
@@ -158,6 +160,30 @@ func (v view) explanation(e domain.Explanation) string {
 		b.WriteString(orElse(clean(e.Detail), "not replayed: there were no ticks to replay") + "\n")
 	}
 	return b.String()
+}
+
+// decisionColumn is where the text of a decision begins: after its time and its word.
+const decisionColumn = 23
+
+// hanging breaks a decision into lines of at most n columns; what follows stands beneath its text.
+func hanging(l string, n int) []string {
+	if size(l) <= n {
+		return []string{l}
+	}
+	head := min(decisionColumn, len(l)-len(strings.TrimLeft(l, " ")))
+	if head == 0 {
+		head = decisionColumn
+	}
+	runes := []rune(l)
+	lines := wrap(string(runes[head:]), n-head)
+	for i := range lines {
+		if i == 0 {
+			lines[i] = string(runes[:head]) + lines[i]
+		} else {
+			lines[i] = strings.Repeat(" ", head) + lines[i]
+		}
+	}
+	return lines
 }
 
 // cleanIndented cleans a line whose leading spaces matter.

@@ -156,6 +156,9 @@ func (v view) spent(s domain.StageRecord) string {
 // summary says in a few words what came of a stage, or how far it is.
 func (v view) summary(d domain.Delivery, s domain.StageRecord) string {
 	if s.State.Final() && s.Summary != "" {
+		if s.State == domain.RolledBackState {
+			return strings.TrimPrefix(s.Summary, "rolled back: ") // the state says it
+		}
 		return s.Summary
 	}
 	if s.State == domain.WaitingState && d.Wait != nil {
@@ -293,6 +296,9 @@ func (v view) traffic(d domain.Delivery) []string {
 	evidence, said := heard(d)
 	if bar := v.evidenceBar(evidence.Evidence, evidence.Needed); bar != "" {
 		lines = append(lines, "  "+bar)
+	}
+	if d.Outcome != nil && d.Outcome.Sentence != "" {
+		said = "" // the last line says it
 	}
 	for _, l := range wrap(clean(said), v.width-2) {
 		lines = append(lines, "  "+l)

@@ -30,6 +30,9 @@ func (v view) judged(b *strings.Builder, e domain.Explanation) {
 	for _, l := range wrap(clean(j.Sentence), v.width-2-clockColumn) {
 		line(pad("", clockColumn) + l)
 	}
+	if len(e.Metrics) > 0 {
+		line(pad("", clockColumn) + v.paint.faint(pad("metric", 27)+"evidence × weight  "+pad("ratio", 20)+"next, stable"))
+	}
 	for i, m := range e.Metrics {
 		if i == metricsShown {
 			line(pad("", clockColumn) + v.paint.faint(plural(int64(len(e.Metrics)-i), "more metric", "more metrics")+" with less"))
@@ -41,7 +44,7 @@ func (v view) judged(b *strings.Builder, e domain.Explanation) {
 
 // metricText says what one metric shows: its evidence, its share of the whole, the ratio with its band, and the counts.
 func metricText(m domain.JudgedMetric) string {
-	text := pad(clip(clean(m.Metric), 26), 27) + right(evidenceText(m.Harm), 8) + fmt.Sprintf(" × %.2f", m.Weight)
+	text := pad(clip(clean(m.Metric), 26), 27) + right(evidenceText(m.Harm), 8) + pad(" × "+strconv.FormatFloat(m.Weight, 'g', 2, 64), 9)
 	ratio := ""
 	if m.Ratio > 0 {
 		ratio = "×" + ratioText(m.Ratio)

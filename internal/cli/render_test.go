@@ -210,6 +210,7 @@ func TestExplanationIsDrawn(t *testing.T) {
 	for i := range 8 {
 		e.Metrics = append(e.Metrics, domain.JudgedMetric{Metric: fmt.Sprintf("errors of plan=%d", i), Harm: 1, Weight: 0.01})
 	}
+	e.Lines = append(e.Lines, "16:52:19  rolled back  "+e.Judged.Sentence, strings.Repeat(" ", 23)+e.Judged.Sentence)
 	judged := at(0).explanation(e)
 	narrow(t, judged)
 	golden(t, "explain_judged", judged)
