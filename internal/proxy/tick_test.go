@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"net/http"
 	"os"
@@ -88,6 +89,23 @@ func TestEndpointsAreBounded(t *testing.T) {
 		}
 	}
 	if len(seen) != 1+2*(most+1) || !seen[newLabel("GET /p", "")] || !seen[newLabel(other, "")] || !seen[newLabel("", "c=other")] {
+		t.Errorf("%d labels: %v", len(seen), seen)
+	}
+}
+
+// Endpoints that are named are all counted on their own.
+func TestFiftyNamedEndpointsAreCounted(t *testing.T) {
+	var names []string
+	for i := range 50 {
+		names = append(names, fmt.Sprintf("GET /v1/%d/*", i))
+	}
+	l := newLabels(names, nil)
+	seen := map[label]bool{}
+	for i := range 60 {
+		r, _ := http.NewRequest(http.MethodGet, fmt.Sprintf("/v1/%d/x", i), nil)
+		seen[*l.of(r, nil)[1]] = true
+	}
+	if len(seen) != 51 || !seen[newLabel("GET /v1/49/*", "")] || !seen[newLabel(other, "")] {
 		t.Errorf("%d labels: %v", len(seen), seen)
 	}
 }

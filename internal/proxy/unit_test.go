@@ -152,7 +152,7 @@ func of(side domain.Side) func(measure.Series) bool {
 
 func TestHeavyVisitorIsOneUnitUnderEachLabel(t *testing.T) {
 	t.Parallel()
-	const n = 1_000
+	n := int64(fewer(1_000)) / 4 * 4
 	for name, c := range map[string]struct {
 		sticky *domain.Sticky
 		header []string
@@ -395,6 +395,61 @@ func TestTickCountsExactDraws(t *testing.T) {
 		}
 		if stable.placeboFailed != stable.placebo || stable.errors != stable.drawn {
 			t.Errorf("weight %d: %+v", weight, stable)
+		}
+	}
+}
+
+// While the weight changes, ticks end and clients with and without cookies come, every draw and every request is counted
+// once, and no tick has a placebo that is not in its total.
+func TestEveryDrawIsCountedOnceWhileTheWeightChanges(t *testing.T) {
+	t.Parallel()
+	b := newBooth(t, 500)
+	const visitors, each, strangers = 8, 40, 200
+	var all sync.WaitGroup
+	for range visitors {
+		all.Go(func() {
+			kept := b.visit("/fail/x")
+			for range each - 1 {
+				b.visit("/fail/x", "Cookie", kept)
+			}
+		})
+	}
+	for range 2 {
+		all.Go(func() {
+			for range strangers / 2 {
+				b.visit("/fail/x")
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() { all.Wait(); close(done) }()
+	var list []measure.Series
+	for round, running := 0, true; running; round++ {
+		select {
+		case <-done:
+			running = false
+		default:
+		}
+		b.weigh([]int{500, 5_000, 9_000, 3_000}[round%4])
+		list = append(list, b.tick()...)
+	}
+	b.settled()
+	list = append(list, b.tick()...)
+	got := sumOf(list, named(""))
+	got.placebo, got.placeboFailed = 0, 0
+	const requests, units = visitors*each + strangers, visitors + strangers
+	if want := (tallied{requests: requests, errors: requests, drawn: units, failed: units, first: units}); got != want {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+	for _, s := range list {
+		p := s.Placebo
+		if p == nil {
+			continue
+		}
+		rest := s.Units.Latency.Clone()
+		rest.Sub(p.Latency)
+		if s.Side != domain.Stable || p.Drawn > s.Drawn || p.Errors > s.Units.Errors || rest.Count()+p.Latency.Count() != s.Units.Latency.Count() {
+			t.Errorf("placebo %+v of %+v", *p, s)
 		}
 	}
 }
