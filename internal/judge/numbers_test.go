@@ -180,6 +180,12 @@ func TestOneSidedTrafficNeitherFiresNorPasses(t *testing.T) {
 		},
 		"only stable": func(d dice) (Side, Side) { return Side{}, d.side(500, 0, 50*time.Millisecond) },
 		"nobody":      func(dice) (Side, Side) { return Side{}, Side{} },
+		"only visitors of next that were drawn before": func(dice) (Side, Side) {
+			return Side{Requests: 50, Errors: 50, Failed: 50}, Side{}
+		},
+		"draws of stable that never came": func(dice) (Side, Side) {
+			return Side{Requests: 50, Errors: 50, Drawn: 50, Failed: 50}, Side{Drawn: 50}
+		},
 	} {
 		for _, weight := range []int{1, 500, 5000, 9999} {
 			c := defaults()
