@@ -35,7 +35,10 @@ func (j *Judge) sayRollBack(v *Verdict, f finding) string {
 	}
 	w := r.of.windows.best()
 	because := int64(math.Round(w.excess() * float64(w.next.Requests)))
-	if because == 1 {
+	switch because {
+	case 0:
+		return text
+	case 1:
 		return text + ". About 1 request failed because of it"
 	}
 	return fmt.Sprintf("%s. About %s requests failed because of it", text, count(because))
