@@ -62,6 +62,7 @@ func mustRedis(ctx context.Context) Installed {
 }
 
 func TestADaemonThatIsKilledTakesItsServersAlong(t *testing.T) {
+	t.Parallel()
 	v := newest(t)
 	redis(t)
 	cfg := config(folder(t))

@@ -69,6 +69,7 @@ func TestARunCannotReachTemplatesOrTheServer(t *testing.T) {
 }
 
 func TestTwoAppsCannotConnectToEachOthers(t *testing.T) {
+	t.Parallel()
 	m := sharedManager(t)
 	a, b := fresh(t, m, "shop", Migrations{}), fresh(t, m, "blog", Migrations{})
 	if a.Port == b.Port {
@@ -181,6 +182,7 @@ func TestADroppedRunLeavesNothing(t *testing.T) {
 
 // TestAServerThatIsGoneComesBack ends one server in every way in which it may end, one after the other.
 func TestAServerThatIsGoneComesBack(t *testing.T) {
+	t.Parallel()
 	m := manager(t, func(c *Config) { c.Idle = 50 * time.Millisecond })
 	v := newest(t)
 	stop := func(t *testing.T, s *postgres) {

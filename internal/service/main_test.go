@@ -106,18 +106,27 @@ func manager(t testing.TB, change ...func(*Config)) *Manager {
 	return m
 }
 
-// newest is the newest PostgreSQL of this machine.
-func newest(t testing.TB) Installed {
-	t.Helper()
-	all := Postgres(t.Context(), command.DefaultPath)
+// installed is what newest finds, once: programs are started for it.
+var installed = sync.OnceValues(func() (Installed, string) {
+	all := Postgres(context.Background(), command.DefaultPath)
 	if len(all) == 0 {
-		t.Skip("postgres is not installed here")
+		return Installed{}, "postgres is not installed here"
 	}
 	box := &sandbox.Sandbox{}
 	if mode, why := box.Probe(); mode == sandbox.None && os.Geteuid() == 0 {
-		t.Skip("postgres does not run as root, and no sandbox works here: ", why)
+		return Installed{}, "postgres does not run as root, and no sandbox works here: " + why
 	}
-	return all[0]
+	return all[0], ""
+})
+
+// newest is the newest PostgreSQL of this machine.
+func newest(t testing.TB) Installed {
+	t.Helper()
+	v, missing := installed()
+	if missing != "" {
+		t.Skip(missing)
+	}
+	return v
 }
 
 // checkout writes files and returns their folder.

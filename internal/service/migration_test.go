@@ -261,6 +261,7 @@ func TestProductionIsAskedOnceADay(t *testing.T) {
 }
 
 func TestUnmergedCodeHasAServerOfItsOwn(t *testing.T) {
+	t.Parallel()
 	m := sharedManager(t)
 	merged := fresh(t, m, "shop", Migrations{})
 	d, err := m.Fresh(t.Context(), Customer{App: "shop", Unmerged: true}, newest(t), Migrations{})

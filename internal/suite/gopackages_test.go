@@ -90,6 +90,7 @@ func (m *machine) plantGo() {
 
 // TestGoPackagesNeverGiveAStaleGreen lets one package after another be answered by Go's cache, and changes what each reads.
 func TestGoPackagesNeverGiveAStaleGreen(t *testing.T) {
+	t.Parallel()
 	m := goMachine(t, "go test -vet=off -json ./...")
 	m.plantGo()
 	m.write("src/zone/x_test.go", "package x\nimport (\"testing\"; \"time\")\nfunc TestIt(t *testing.T) { if h := time.Unix(0,0).Hour(); h != 0 { t.Fatal(h) } }\n")
@@ -137,8 +138,10 @@ func failed(p suite.Pyramid, name string) bool {
 // TestGoOutsideOfItsModule: what lies beside the module is none of Go's business, and of ours all the same. Nor may go
 // test answer from its cache where it is called by a script.
 func TestGoOutsideOfItsModule(t *testing.T) {
+	t.Parallel()
 	for name, run := range map[string]string{"in a folder": "go test -C app -vet=off -json ./...", "in a script": "cd app && go test -vet=off -json ./...", "in the folder": "go test -vet=off -json ./..."} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			m := goMachine(t, run)
 			m.write("src/app/go.mod", "module x\n\ngo 1.24\n")
 			m.write("src/shared.txt", "a")
@@ -157,12 +160,10 @@ func TestGoOutsideOfItsModule(t *testing.T) {
 	}
 }
 
-// TestTwoThousandTests: nothing changed, and nothing runs; one package changed, and what depends on it runs.
-func TestTwoThousandTests(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it links forty test binaries")
-	}
-	const packages, each = 40, 50
+// TestThousandsOfTests: nothing changed, and nothing runs; one package changed, and what depends on it runs.
+func TestThousandsOfTests(t *testing.T) {
+	t.Parallel()
+	const each = 50
 	m := goMachine(t, "go test -vet=off -json ./...")
 	m.write("src/go.mod", "module x\n\ngo 1.24\n")
 	for i := range packages {
@@ -198,7 +199,7 @@ func TestTwoThousandTests(t *testing.T) {
 	p = m.run()
 	t.Logf("one package changed: %s", time.Since(began).Round(time.Millisecond))
 	if r := p.Levels[0]; !p.Green() || r.Passed != packages*each || r.Cached != (packages-3)*each {
-		t.Errorf("%d tests, %d cached: of 40 packages p05, p06 and p07 depend on the change\n%s", r.Passed, r.Cached, m.log.String())
+		t.Errorf("%d tests, %d cached: of %d packages p05, p06 and p07 depend on the change\n%s", r.Passed, r.Cached, packages, m.log.String())
 	}
 	for _, name := range []string{"x/p05", "x/p06", "x/p07"} {
 		if strings.Contains(m.log.String(), name+"\t(cached)") || !strings.Contains(m.log.String(), "ok  \t"+name) {
