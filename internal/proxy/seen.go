@@ -26,7 +26,8 @@ const perWord = 4
 
 // filter is a set of hashes that errs on one side: it may take for known what it never saw. It is used by many goroutines without a
 // lock. Each hash sets four bits of one word, so that one instruction asks and remembers, and of two goroutines that come
-// with the same hash only one is told that it is new. The last layer takes whatever comes.
+// with the same hash only one is told that it is new, but for the instant in which a layer fills up. The last layer takes
+// whatever comes.
 type filter struct {
 	layers []atomic.Pointer[layer]
 }
