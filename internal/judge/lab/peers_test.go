@@ -13,12 +13,36 @@ import (
 // peer is another way to judge a release. It is asked after every tick, and says whether the release is taken back.
 type peer interface{ takesBack(t judge.Tick) bool }
 
+// widths counts latencies by bucket: quicker than a histogram where there are many.
+type widths struct {
+	of    [measure.Buckets]int64
+	count int64
+}
+
+func (w *widths) add(h *measure.Histogram) {
+	for _, p := range h.Pairs() {
+		w.of[p.Bucket] += p.Count
+		w.count += p.Count
+	}
+}
+
+// quantile is the upper bound of the quantile q, 0 when nothing was counted.
+func (w *widths) quantile(q float64) time.Duration {
+	above := int64((1 - q) * float64(w.count))
+	for b := measure.Buckets - 1; b >= 0 && w.count > 0; b-- {
+		if above -= w.of[b]; above < 0 {
+			return measure.Upper(b)
+		}
+	}
+	return 0
+}
+
 // flagger is like Flagger (docs.flagger.app, How it works): "schedule interval (default 60s)", "max number of failed metric
 // checks before rollback" threshold: 5, "minimum req success rate (non 5xx responses)" min: 99, "maximum req duration P99" max:
 // 500 ms, each over interval: 1m. The threshold is looked at when the next check is due.
 type flagger struct {
 	seconds, requests, errors int64
-	latency                   measure.Histogram
+	latency                   widths
 	failedChecks              int
 }
 
@@ -26,7 +50,7 @@ func (f *flagger) takesBack(t judge.Tick) bool {
 	for i := range t.Strata {
 		n := &t.Strata[i].Next
 		f.requests, f.errors = f.requests+n.Requests, f.errors+n.Errors
-		f.latency.Merge(n.Latency)
+		f.latency.add(n.Latency)
 	}
 	if f.seconds++; f.seconds%60 != 0 {
 		return false
@@ -34,10 +58,10 @@ func (f *flagger) takesBack(t judge.Tick) bool {
 	if f.failedChecks >= 5 {
 		return true
 	}
-	if f.requests > 0 && (float64(f.errors) > 0.01*float64(f.requests) || f.latency.Quantile(0.99) > 500*time.Millisecond) {
+	if f.requests > 0 && (float64(f.errors) > 0.01*float64(f.requests) || f.latency.quantile(0.99) > 500*time.Millisecond) {
 		f.failedChecks++
 	}
-	f.requests, f.errors, f.latency = 0, 0, measure.Histogram{}
+	f.requests, f.errors, f.latency = 0, 0, widths{}
 	return false
 }
 
@@ -71,7 +95,7 @@ func (a *argo) takesBack(t judge.Tick) bool {
 type kayenta struct {
 	seconds            int64
 	now                [2]judge.Side // next, stable, of this minute
-	latency            [2]measure.Histogram
+	latency            [2]widths
 	errors, slow       [2][]float64
 	measuresLatencyToo bool
 }
@@ -81,7 +105,7 @@ func (k *kayenta) takesBack(t judge.Tick) bool {
 		for side, s := range []*judge.Side{&t.Strata[i].Next, &t.Strata[i].Stable} {
 			k.now[side].Requests += s.Requests
 			k.now[side].Errors += s.Errors
-			k.latency[side].Merge(s.Latency)
+			k.latency[side].add(s.Latency)
 			k.measuresLatencyToo = k.measuresLatencyToo || s.Latency != nil
 		}
 	}
@@ -91,10 +115,10 @@ func (k *kayenta) takesBack(t judge.Tick) bool {
 	for side, s := range k.now {
 		if s.Requests > 0 {
 			k.errors[side] = append(k.errors[side], float64(s.Errors)/float64(s.Requests))
-			k.slow[side] = append(k.slow[side], k.latency[side].Quantile(0.95).Seconds())
+			k.slow[side] = append(k.slow[side], k.latency[side].quantile(0.95).Seconds())
 		}
 	}
-	k.now, k.latency = [2]judge.Side{}, [2]measure.Histogram{}
+	k.now, k.latency = [2]judge.Side{}, [2]widths{}
 	if k.seconds%300 != 0 || len(k.errors[0]) < 10 {
 		return false
 	}
