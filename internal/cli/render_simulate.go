@@ -167,6 +167,8 @@ func shownSteps(n int) []int {
 // good says when a release that is no worse is proved.
 func (q simulation) good(out simulationJSON) string {
 	switch p := out.Answers[0].Proved; {
+	case p.Median <= 0 && !q.timed() && q.held.judge.Margin > 0:
+		return "no worse: nothing is proved of latencies that are not known: --p50 and --p95"
 	case p.Median <= 0:
 		return "no worse: in most rollouts of this length that cannot be proved; what is not proved goes by guard.undecided"
 	case p.P90 <= 0:
@@ -217,9 +219,9 @@ func (q simulation) wishSentence(w wishJSON) string {
 	case w.NeededWeight > 0:
 		cannot += fmt.Sprintf(": %s would, and no day at %s", percent(w.NeededWeight), percent(w.Weight))
 	case w.NeededTime > 0:
-		cannot += fmt.Sprintf(": %s would, and no weight within %s", about(w.NeededTime), compact(q.wish.within))
+		cannot += fmt.Sprintf(": %s would, and no weight up to 50 %% within %s", about(w.NeededTime), compact(q.wish.within))
 	default:
-		cannot += ": no weight would, and no day"
+		cannot += ": no weight up to 50 % would, and no day"
 	}
 	return cannot + floor
 }

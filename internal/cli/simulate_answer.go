@@ -189,8 +189,8 @@ type compressed struct {
 	factor float64 // seconds in a tick
 }
 
-// fullTicks is how many seconds are played one by one.
-const fullTicks = 900
+// fullTicks is how many ticks are played at most: more of them would leave time for fewer rollouts.
+const fullTicks = 300
 
 func (q simulation) compressed(hold time.Duration) compressed {
 	c := compressed{simulation: q, effect: q.wish.harm.effect(q.base()), factor: max(1, math.Ceil(hold.Seconds()/fullTicks))}

@@ -212,8 +212,8 @@ func TestSimulationIsDrawn(t *testing.T) {
 	for want, w := range map[string]wishJSON{
 		"errors ×5 of 0.1 % is seen in 96 % of the rollouts": {Weight: 0.05, Found: 0.96},
 		": 15 % would, and no day at 5 %":                    {Weight: 0.05, NeededWeight: 0.15},
-		": 1h30m would, and no weight within 15m":            {Weight: 0.05, NeededTime: 4000},
-		": no weight would, and no day":                      {Weight: 0.05},
+		": 1h30m would, and no weight up to 50 % within 15m": {Weight: 0.05, NeededTime: 4000},
+		": no weight up to 50 % would, and no day":           {Weight: 0.05},
 		"with guard.error_floor: 0.05%; it is 0.1% now":      {Weight: 0.05, Floor: 0.0005},
 	} {
 		if got := q.wishSentence(w); !strings.Contains(got, want) {
@@ -463,5 +463,22 @@ func TestFilesThatAreNeither(t *testing.T) {
 	}
 	if f, file, err := (simulateOptions{file: "shop.yaml"}).open(s); err != nil || f != nil || file != filepath.Join(dir, "shop.yaml") {
 		t.Errorf("%v, %s, %v", f, file, err)
+	}
+}
+
+// The page's example of a recording is one.
+func TestTheExampleOfARecording(t *testing.T) {
+	page, err := os.ReadFile("../../docs/simulate.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, found := strings.Cut(string(page), "```json\n")
+	example, _, closed := strings.Cut(rest, "```")
+	if !found || !closed {
+		t.Fatal("the page has no example")
+	}
+	r, err := replayed(t, defaultHeld(), []byte(example))
+	if err != nil || !r.judged() || r.verdict.Next != (judge.Total{Requests: 14, Errors: 1}) {
+		t.Errorf("%v: %+v", err, r)
 	}
 }
