@@ -156,6 +156,8 @@ const (
 	JudgeRatio = 1.25
 	// JudgeGrain is a difference of latency below which nothing is harm: it is the machine's.
 	JudgeGrain = 2 * time.Millisecond
+	// SlowerRequests is from how many requests on a p95 beyond half of the margin is told.
+	SlowerRequests = 1000
 	// BlameLooks is into how many looks the chance of a false rollback is divided for the fixed triggers: a hundred in an hour
 	// count as different ones, and together they have a tenth of it.
 	BlameLooks = 1000

@@ -22,6 +22,7 @@ func Numbers() []Number {
 		n("answers with 5xx in a row of a critical check that roll back", CriticalFailures),
 		n("times as frequent errors may be without being harm to the judge", JudgeRatio),
 		d("difference of latency below which nothing is harm to the judge", JudgeGrain),
+		n("requests to next from which a p95 beyond half of the margin is told", SlowerRequests),
 		n("chance that a release that is worse is called proved", Percent(JudgeBeta)),
 		d("how long the latency trigger must hold", GuardLatencyFor),
 		n("least number of requests for the latency trigger", GuardLatencyRequests),

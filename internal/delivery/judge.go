@@ -2,8 +2,10 @@ package delivery
 
 import (
 	"context"
+	"fmt"
 	"sync/atomic"
 
+	"github.com/belay-cd/belay/internal/config"
 	"github.com/belay-cd/belay/internal/domain"
 	"github.com/belay-cd/belay/internal/guard"
 	"github.com/belay-cd/belay/internal/judge"
@@ -72,6 +74,19 @@ func (r *run) heard() *domain.Judged {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.judged
+}
+
+// slower tells a p95 that is beyond half of the margin: no harm yet, but worth a look.
+func slower(v *judge.Verdict, c judge.Config) string {
+	if v == nil || c.Margin <= 1 || v.Next.Requests < config.SlowerRequests {
+		return ""
+	}
+	for _, m := range v.Metrics {
+		if m.Metric == "latency" && m.Ratio >= 1+(c.Margin-1)/2 && m.NextP95-m.StableP95 > c.Grain.Seconds() {
+			return fmt.Sprintf("; its p95 is %s beside %s, more than half of the margin", moment(m.NextP95), moment(m.StableP95))
+		}
+	}
+	return ""
 }
 
 // evidenceData is what an event carries of a verdict.

@@ -507,3 +507,23 @@ func TestTheDefaultsSuffice(t *testing.T) {
 		}
 	}
 }
+
+// What is slower by more than half of the margin is no harm, and is told.
+func TestHalfOfTheMarginIsTold(t *testing.T) {
+	c := judge.Config{Margin: 1.2, Grain: 2 * time.Millisecond}
+	of := func(requests int64, next, stable float64) *judge.Verdict {
+		return &judge.Verdict{Next: judge.Total{Requests: requests}, Metrics: []judge.Evidence{{Metric: "errors"},
+			{Metric: "latency", Ratio: next / stable, NextP95: next, StableP95: stable}}}
+	}
+	if got := slower(of(4000, 0.095, 0.083), c); got != "; its p95 is 95 ms beside 83 ms, more than half of the margin" {
+		t.Errorf("%q", got)
+	}
+	for _, v := range []*judge.Verdict{nil, of(4000, 0.09, 0.083), of(400, 0.095, 0.083), of(4000, 0.0035, 0.002)} {
+		if got := slower(v, c); got != "" {
+			t.Errorf("%+v: %q", v, got)
+		}
+	}
+	if got := slower(of(4000, 0.095, 0.083), judge.Config{}); got != "" {
+		t.Errorf("where latency is left out: %q", got)
+	}
+}

@@ -62,6 +62,7 @@ func (s *Service) Watch(ctx context.Context, roll *rollout.Rollout, w rollout.Wa
 	if took := report.To.Sub(report.From); w.Proved && report.Proved() && took < w.Hold {
 		found.Sentence += fmt.Sprintf("; it ended after %s of %s", domain.Span(took.Round(time.Second)), domain.Span(w.Hold))
 	}
+	found.Sentence += slower(report.Judge, termsOf(roll.Record).Judge)
 	found.Judged = s.keepVerdict(ctx, roll.View(), r, report)
 	if early {
 		found.Verdict = gaveWay
