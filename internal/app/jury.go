@@ -153,11 +153,6 @@ var errReplayed = errors.New("replayed")
 
 // replay judges the stored ticks of a rollout again, up to the last one that is in stop.
 func (k *keeper) replay(ctx context.Context, rec domain.RolloutRecord, c judge.Config, stop judge.Verdict) (judge.Verdict, int, error) {
-	if rec.State == domain.RolloutDone && time.Since(rec.Started) > config.KeepTicks {
-		return judge.Verdict{}, 0, domain.Errorf(domain.NotFound, "the ticks of %s are gone: it began on %s, and they are kept for %d days",
-			rec.ID, rec.Started.UTC().Format(time.DateOnly), config.KeepTicks/(24*time.Hour)).
-			WithHint("those of a rollout that went back are kept for ever")
-	}
 	again, heard := judge.New(c), 0
 	err := k.store.EachTick(ctx, ofRollout(rec, 0), func(t measure.Tick) error {
 		if said, ok := sample.TickOf(&t, rec.ID); ok && again.Tick(said) {
@@ -168,11 +163,17 @@ func (k *keeper) replay(ctx context.Context, rec domain.RolloutRecord, c judge.C
 		}
 		return nil
 	})
-	switch {
-	case errors.Is(err, errReplayed):
-		return again.Verdict(), heard, nil
-	case err != nil:
-		return judge.Verdict{}, 0, err
+	if err != nil && !errors.Is(err, errReplayed) {
+		return judge.Verdict{}, heard, err
 	}
-	return judge.Verdict{}, heard, domain.Errorf(domain.NotFound, "the last tick of the verdict on %s was not stored: %d before it were", rec.ID, heard)
+	v := again.Verdict()
+	switch {
+	case err != nil && v.Ticks >= stop.Ticks:
+		return v, heard, nil
+	case time.Since(rec.Started) > config.KeepTicks:
+		return v, heard, domain.Errorf(domain.NotFound, "the ticks of %s are gone: it began on %s, and they are kept for %d days", rec.ID,
+			rec.Started.UTC().Format(time.DateOnly), config.KeepTicks/(24*time.Hour)).WithHint("those of a rollout that went back are kept for ever")
+	default:
+		return v, heard, domain.Errorf(domain.NotFound, "not all ticks of the verdict on %s were stored: %d were", rec.ID, heard)
+	}
 }

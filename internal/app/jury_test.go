@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net/http"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -16,7 +17,9 @@ import (
 	"github.com/belay-cd/belay/internal/domain"
 	"github.com/belay-cd/belay/internal/judge"
 	"github.com/belay-cd/belay/internal/measure"
+	"github.com/belay-cd/belay/internal/rollout"
 	"github.com/belay-cd/belay/internal/sample"
+	"github.com/belay-cd/belay/internal/scrape"
 	"github.com/belay-cd/belay/internal/store"
 )
 
@@ -354,6 +357,43 @@ func (m *machine) seatAgain(r domain.RolloutRecord) *keeper {
 	return m.keep
 }
 
+// What the proxy draws and serves is what the judge hears, to the request, while the weight changes; and the guard hears him
+// at once.
+func TestTheJudgeHearsTheProxy(t *testing.T) {
+	b := newBench(t)
+	j := job(file(t, "rollout: { split: request }\n"), domain.Production)
+	r := j.Rollout
+	b.start(r.Stable, "web", 0, fine)
+	b.split(rollout.Split{Stable: r.Stable})
+	b.start(&r.Next, "web", 0, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) })
+	if err := b.judges.seat(t.Context(), r.Record, strict); err != nil {
+		t.Fatal(err)
+	}
+	failed := 0
+	for _, weight := range []int{2000, 4000} {
+		b.shift(j, weight)
+		failed += b.ask("shop.example", 100)["500"]
+	}
+	m := &measurements{book: b.book, judges: b.judges, list: b.instances, scrape: scrape.NewSamples(scrape.Limits{})}
+	s := m.watched(r.View(), r)
+	s.judged = strict
+	var v judge.Verdict
+	eventually(t, "200 requests are heard", func() bool {
+		h, err := s.History(t.Context(), time.Now(), time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v = *h.Evidence
+		return v.Next.Requests+v.Stable.Requests >= 200
+	})
+	if v.Next.Requests != int64(failed) || v.Next.Errors != int64(failed) || v.Stable.Requests != int64(200-failed) || v.Stable.Errors != 0 {
+		t.Errorf("%d failed: %+v", failed, v)
+	}
+	if v.Decision != judge.RollBack || v.Metric != "errors" || v.Boot == "" {
+		t.Errorf("%+v", v)
+	}
+}
+
 // Ticks of a rollout that ended well are kept for two weeks: later nothing can be judged again, and that is said.
 func TestReplaySaysWhatIsMissing(t *testing.T) {
 	m := newMachine(t, 2)
@@ -369,12 +409,20 @@ func TestReplaySaysWhatIsMissing(t *testing.T) {
 	if _, heard, err := m.keep.replay(t.Context(), r, strict, said); err != nil || heard == 0 {
 		t.Errorf("%d, %v", heard, err)
 	}
+	whole := said
 	said.N += 1000
-	if _, _, err := m.keep.replay(t.Context(), r, strict, said); domain.CodeOf(err) != domain.NotFound || !strings.Contains(err.Error(), "was not stored") {
+	if _, _, err := m.keep.replay(t.Context(), r, strict, said); domain.CodeOf(err) != domain.NotFound || !strings.Contains(err.Error(), "not all ticks") {
 		t.Error(err)
 	}
 	r.State, r.Started = domain.RolloutDone, time.Now().Add(-15*24*time.Hour)
 	if _, _, err := m.keep.replay(t.Context(), r, strict, said); domain.CodeOf(err) != domain.NotFound || !strings.Contains(err.Error(), "14 days") {
+		t.Error(err)
+	}
+	if _, _, err := m.keep.replay(t.Context(), r, strict, whole); err != nil { // decisive: kept for ever
+		t.Error(err)
+	}
+	whole.Ticks++ // its first ones are gone
+	if _, _, err := m.keep.replay(t.Context(), r, strict, whole); domain.CodeOf(err) != domain.NotFound || !strings.Contains(err.Error(), "14 days") {
 		t.Error(err)
 	}
 	// What is over has no judge any more.
@@ -383,5 +431,48 @@ func TestReplaySaysWhatIsMissing(t *testing.T) {
 	m.keep.jury.Leave(r.ID)
 	if m.seat(r); m.keep.jury.Seated(r.ID) {
 		t.Error("a judge of a rollout that is over")
+	}
+}
+
+// BenchmarkSeat is how long it takes until a judge is back: from his checkpoint and the ten ticks after it, or from all
+// ticks of an hour.
+func BenchmarkSeat(b *testing.B) {
+	for _, replayed := range []int{10, 3600} {
+		b.Run(fmt.Sprint(replayed), func(b *testing.B) {
+			s, err := store.Open(b.Context(), filepath.Join(b.TempDir(), "belay.db"), nil)
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer func() { _ = s.Close() }()
+			m := &machine{dice: rand.New(rand.NewPCG(1, 1)), boot: "b", lost: map[string]bool{}}
+			r, err := s.OpenRollout(b.Context(), domain.RolloutRecord{ID: "rol_0", App: "shop", Environment: domain.Production, State: domain.RolloutOpen})
+			if err != nil {
+				b.Fatal(err)
+			}
+			m.rollouts = []domain.RolloutRecord{r}
+			k := newKeeper(s, slog.New(slog.DiscardHandler))
+			for n := range 3600 {
+				if n == 3600-replayed && replayed < 3600 {
+					if err := k.seat(b.Context(), r, strict); err != nil {
+						b.Fatal(err)
+					}
+					if err := k.save(b.Context(), 0, 1); err != nil {
+						b.Fatal(err)
+					}
+					k.jury.Leave(r.ID)
+				}
+				m.count()
+				k.unsaved = append(k.unsaved, m.held[len(m.held)-1])
+			}
+			if err := k.save(b.Context(), 0, 1); err != nil {
+				b.Fatal(err)
+			}
+			for b.Loop() {
+				if err := k.seat(b.Context(), r, strict); err != nil {
+					b.Fatal(err)
+				}
+				k.jury.Leave(r.ID)
+			}
+		})
 	}
 }

@@ -55,6 +55,7 @@ type bench struct {
 	checks    *checks
 	synthetic *synthetic
 	book      *sample.Book
+	judges    *keeper
 	scraper   *scrape.Scraper
 
 	mu   sync.Mutex
@@ -72,7 +73,7 @@ func newBench(t *testing.T, change ...func(*proxy.Config)) *bench {
 	for _, f := range change {
 		f(&c)
 	}
-	b := &bench{t: t, client: proxy.NewClient(c.Socket), book: sample.NewBook()}
+	b := &bench{t: t, client: proxy.NewClient(c.Socket), book: sample.NewBook(), judges: newKeeper(noTicks{}, slog.New(slog.DiscardHandler))}
 	t.Cleanup(func() { b.end(dir) })
 	if err := proxy.Spawn(t.Context(), c); err != nil {
 		t.Fatal(err)
@@ -90,7 +91,7 @@ func newBench(t *testing.T, change ...func(*proxy.Config)) *bench {
 	b.synthetic = &synthetic{checks: b.checks, health: b.client.Health}
 	work, stop := context.WithCancel(context.Background())
 	var done sync.WaitGroup
-	pull := &collector{proxy: b.client, book: b.book, keep: newKeeper(noTicks{}, slog.New(slog.DiscardHandler))}
+	pull := &collector{proxy: b.client, book: b.book, keep: b.judges}
 	done.Go(func() { pull.run(work) })
 	done.Go(func() { b.scraper.Run(work) })
 	t.Cleanup(func() { stop(); done.Wait() })
