@@ -445,6 +445,15 @@ func TestThePlanSaysWhatAStepCanShow(t *testing.T) {
 			t.Errorf("%s", got)
 		}
 	}
+	proving, err := parse(planned, []byte(fileWith(proving, "for: 1h")), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	early, _ := newSettings(proving, nil, domain.Floors{})
+	steps := planSteps(rollout.New(rollout.Fleet{Environment: domain.Production, Stable: web, Next: web}, early.plan(domain.Production)), domain.DeployProduction)
+	if !slices.ContainsFunc(steps, func(s PlanStep) bool { return s.What == "next 5 %" && s.Detail == "until proved within 10m" }) {
+		t.Errorf("the plan's steps: %+v", steps)
+	}
 	var factor float64
 	text := lowTraffic(file, set, plan, &domain.Figures{RPS: 50, ErrorRate: 0.001})
 	if _, err := fmt.Sscanf(text[strings.Index(text, "×")+len("×"):], "%g", &factor); err != nil || factor < 3 || factor > 15 {

@@ -232,6 +232,9 @@ func planSteps(plan rollout.Plan, stage domain.Stage) []PlanStep {
 			text.What = "next " + rollout.Percent(s.Weight)
 		case rollout.Bake:
 			text.What, text.Detail = "next "+rollout.Percent(s.Weight), "for "+domain.Span(s.Hold)
+			if s.Proved {
+				text.Detail = "until proved within " + domain.Span(s.Hold)
+			}
 		case rollout.Check:
 			text.Detail = "at 0 %"
 			if s.Traffic {

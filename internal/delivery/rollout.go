@@ -206,7 +206,7 @@ func sameSteps(shown, steps []domain.StepRecord) bool {
 }
 
 func stepRecord(s rollout.Step) domain.StepRecord {
-	rec := domain.StepRecord{Verb: string(s.Verb), Release: s.Side, State: domain.PendingStage, Hold: s.Hold.Seconds()}
+	rec := domain.StepRecord{Verb: string(s.Verb), Release: s.Side, State: domain.PendingStage, Hold: s.Hold.Seconds(), Proved: s.Proved}
 	if s.Role != "" {
 		rec.Instance = fmt.Sprintf("%s/%d", s.Role, s.Index)
 	}

@@ -107,6 +107,7 @@ type StepRecord struct {
 	Weight   *float64      `json:"weight,omitempty"`   // fraction that next gets
 	Hold     float64       `json:"hold,omitempty"`     // seconds
 	Until    *time.Time    `json:"until,omitempty"`
+	Proved   bool          `json:"proved,omitempty"` // it may end earlier, when next is proved no worse
 	State    DeliveryState `json:"state"`
 	Verdict  string        `json:"verdict,omitempty"`
 	Message  string        `json:"message,omitempty"`
