@@ -22,7 +22,7 @@ type crowd struct {
 }
 
 // crowdSlots is how many visitors are there at the same time.
-const crowdSlots = 40
+const crowdSlots = 80
 
 // crowdMain plays a kind of traffic: cookies, bare, heavy, bursty or uneven.
 func crowdMain(args []string) int {
@@ -50,6 +50,7 @@ func crowdMain(args []string) int {
 func (c *crowd) slot(n int, stop <-chan struct{}) {
 	v := &visitor{load: c.load, number: 1}
 	defer v.hangUp()
+	next := time.Now()
 	for left, visits := 0, 0; ; left-- {
 		if left <= 0 {
 			left = c.stay()
@@ -59,9 +60,12 @@ func (c *crowd) slot(n int, stop <-chan struct{}) {
 		select {
 		case <-stop:
 			return
-		case <-time.After(c.pause()):
+		case <-time.After(time.Until(next)):
 		}
 		v.visit()
+		if next = next.Add(c.pause()); time.Since(next) > time.Second {
+			next = time.Now() // no burst after a slow answer
+		}
 	}
 }
 
