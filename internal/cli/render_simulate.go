@@ -311,10 +311,11 @@ func (v view) replayed(l replayLine, needed float64) string {
 	word := pad(decisionWord(string(l.Decision)), 10)
 	rest := right(percent(l.Weight), 6) + "  evidence " + pad(ofNeeded(l.Evidence, needed), 18) +
 		fmt.Sprintf("next %s, stable %s", ofText(l.Next), ofText(l.Stable))
-	if l.Metric != "" && l.Decision != judge.Watch {
+	room := v.width - 2 - clockColumn - size(word)
+	if l.Metric != "" && l.Decision != judge.Watch && size(rest)+10 < room { // the sentence at the end has it too
 		rest += ": " + clean(l.Metric)
 	}
-	rest = clip(rest, v.width-2-clockColumn-size(word))
+	rest = clip(rest, room)
 	switch l.Decision {
 	case judge.RollBack:
 		word = v.paint.red(word)

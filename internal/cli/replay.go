@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/belay-cd/belay/internal/judge"
@@ -50,8 +51,12 @@ type replayLine struct {
 // keptSeconds bounds what is kept of the traffic of a recording: a day.
 const keptSeconds = secondsADay
 
-// tickSpan is how often the evidence is told while the word stays the same.
-const tickSpan = time.Minute
+// tickSpan is how often the evidence is told while the word stays the same. Of a recording of many hours it is told half as
+// often for every manyLines lines there are.
+const (
+	tickSpan  = time.Minute
+	manyLines = 120
+)
 
 func newReplay(name string, h held) *replay {
 	if name == "-" {
@@ -100,7 +105,8 @@ func (r *replay) tick(t web.Replayed) error {
 	}
 	r.since++
 	n := len(r.lines)
-	due := t.At.Sub(r.told) >= tickSpan || t.At.IsZero() && r.since >= int(tickSpan/time.Second)
+	span := tickSpan << min(n/manyLines, 10)
+	due := t.At.Sub(r.told) >= span || t.At.IsZero() && r.since >= int(span/time.Second)
 	if n == 0 || r.lines[n-1].Decision != r.verdict.Decision || due {
 		r.tell(t.At, weight)
 	}
@@ -173,7 +179,7 @@ func (r *replay) judged() bool { return r.next }
 
 // resampled is the recorded traffic of stable.
 func (r *replay) resampled(perVisitor float64) lab.Traffic {
-	seconds := append(r.seconds[r.oldest:len(r.seconds):len(r.seconds)], r.seconds[:r.oldest]...)
+	seconds := slices.Concat(r.seconds[r.oldest:], r.seconds[:r.oldest])
 	if len(seconds) > 0 && r.latency.Count() > 0 {
 		seconds[0].Latency = r.latency.Clone()
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -289,7 +290,7 @@ func TestCtrlCEndsAForecast(t *testing.T) {
 	stop(errInterrupted)
 	q.plan = []lab.Step{{Weight: 500, Hold: time.Minute}} // it ends by itself soon after the test
 	q.runs = 20
-	if _, err := q.answer(ctx, time.Now); err != errInterrupted {
+	if _, err := q.answer(ctx, time.Now); !errors.Is(err, errInterrupted) {
 		t.Errorf("%v", err)
 	}
 }
@@ -412,17 +413,14 @@ func (e *endless) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// A recording of 100 MB takes no more memory than a short one.
+// A long recording takes no more memory than a short one.
 func TestLongRecordingTakesLittleMemory(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it reads 100 MB")
-	}
 	line, err := json.Marshal(made(lab.Effect{}, 1, 0)[0])
 	if err != nil {
 		t.Fatal(err)
 	}
 	line = append(line, '\n')
-	in := &endless{line: line, left: 100_000_000 / len(line)}
+	in := &endless{line: line, left: 24_000_000 / len(line)}
 	var before, now runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
@@ -432,7 +430,7 @@ func TestLongRecordingTakesLittleMemory(t *testing.T) {
 	}
 	runtime.GC()
 	runtime.ReadMemStats(&now)
-	if grown := int64(now.HeapAlloc) - int64(before.HeapAlloc); grown > 16<<20 {
+	if grown := int64(now.HeapAlloc) - int64(before.HeapAlloc); grown > 4<<20 {
 		t.Errorf("%d ticks take %d MiB", r.ticks, grown>>20)
 	}
 	if n := len(r.resampled(1).Seconds); n != min(r.ticks, keptSeconds) {
