@@ -82,7 +82,9 @@ type world struct {
 	lost  domain.Period // seconds of production that were never measured
 	// safe is the store of secrets; nil: there is none.
 	safe *safeDisk
-	life *life
+	// metrics compares what the releases tell of themselves; nil: nothing does.
+	metrics Comparisons
+	life    *life
 }
 
 // route is what the data plane does with an environment, and did.
@@ -132,7 +134,7 @@ func (w *world) begin() *life {
 	p := ports{w, l}
 	l.s = New(Ports{
 		Store: storeOf{w.disk, l}, Source: p, Builder: p, Tester: p, Secrets: p, Checks: p, Measurements: p, Runner: runnerOf{w.driver, p},
-		Traffic: p, Logs: p, Synthetic: synthetic{w}, Jobs: jobs{w}, Takeover: takeover{w}, Safe: w.safeOf(l), Health: func(context.Context) (Health, error) { return Health{}, nil },
+		Traffic: p, Logs: p, Synthetic: synthetic{w}, Jobs: jobs{w}, Takeover: takeover{w}, Safe: w.safeOf(l), Comparisons: w.metrics, Health: func(context.Context) (Health, error) { return Health{}, nil },
 	}, Options{Log: slog.New(slog.NewTextHandler(logOf{w.t}, nil)), Demo: true})
 	w.life = l
 	if err := l.s.Start(w.t.Context()); err != nil {

@@ -49,7 +49,9 @@ func comparedWorld(t *testing.T, p *paired, f func(t *testing.T, w *world)) {
 	t.Helper()
 	in(t, func(t *testing.T, w *world) {
 		w.file = strings.NewReplacer("monitor: { for: 60s }", "monitor: { for: 5m, holdback: 5% }").Replace(belayYAML)
-		w.life.s.ports.Comparisons = p
+		w.life.end()
+		w.metrics = p
+		w.begin()
 		w.done("a")
 		f(t, w)
 	})
@@ -135,7 +137,6 @@ func TestAComparisonGoesOnAfterARestart(t *testing.T) {
 		w.life.end()
 		time.Sleep(2 * time.Second)
 		w.begin()
-		w.life.s.ports.Comparisons = p
 		w.until("warned", func() bool { return len(w.warnings()) > 0 || p.looks.Load() > began+80 })
 		if looks := p.looks.Load() - began; len(w.warnings()) != 1 || looks > 45 {
 			t.Errorf("%d warnings after %d blocks", len(w.warnings()), looks)
@@ -143,7 +144,6 @@ func TestAComparisonGoesOnAfterARestart(t *testing.T) {
 		w.life.end()
 		time.Sleep(2 * time.Second)
 		w.begin()
-		w.life.s.ports.Comparisons = p
 		if d := w.await(number); d.State != domain.DoneState || len(w.warnings()) != 1 {
 			t.Errorf("%s with %d warnings", d.State, len(w.warnings()))
 		}
