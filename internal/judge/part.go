@@ -29,7 +29,7 @@ func (j *Judge) addParts(s *Stratum) {
 			fresh = append(fresh, m)
 		}
 	}
-	slices.SortFunc(fresh, func(a, b *metric) int { return strings.Compare(a.name, b.name) })
+	slices.SortFunc(fresh, func(a, b *metric) int { return a.compare(b.partName) })
 	for _, m := range fresh {
 		if j.places(m.segment) == maxParts {
 			delete(j.byName, m.partName)
@@ -44,6 +44,17 @@ func (j *Judge) addParts(s *Stratum) {
 		}
 		m.now = [2]*Part{}
 	}
+}
+
+// compare orders endpoints before segments' values, and both by their names.
+func (p partName) compare(o partName) int {
+	switch {
+	case p.segment == o.segment:
+		return strings.Compare(p.name, o.name)
+	case o.segment:
+		return -1
+	}
+	return 1
 }
 
 // places is how many endpoints, or segments' values, are watched.

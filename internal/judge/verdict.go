@@ -48,7 +48,7 @@ func (j *Judge) rows() []row {
 		add(m, part, part)
 	}
 	slices.SortStableFunc(list, func(a, b row) int {
-		return cmp.Or(cmp.Compare(b.weighed(), a.weighed()), cmp.Compare(a.of.name, b.of.name))
+		return cmp.Or(cmp.Compare(b.weighed(), a.weighed()), a.of.compare(b.of.partName))
 	})
 	return list
 }
