@@ -109,7 +109,7 @@ func New(c Config) *Judge {
 	if c.Margin > 0 {
 		j.shift = shifts(c.Margin, c.Grain)
 	}
-	j.limit.bernoulli = newBernoulli(c.Limit)
+	j.limit.bernoulli = newBernoulli(c.most())
 	j.past = newPast(c)
 	return j
 }

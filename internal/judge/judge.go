@@ -31,7 +31,8 @@ type Config struct {
 	// which nothing is harm: it is the machine's, not the release's. Margin 0 leaves latency out.
 	Margin float64       `json:"margin"`
 	Grain  time.Duration `json:"grain"`
-	// Limit is an error rate that holds a release, whatever stable does, without blaming it; 0 is none.
+	// Limit is an error rate that holds a release, whatever stable does now, without blaming it; 0 is none. It gives way to what
+	// stable had before.
 	Limit float64 `json:"limit"`
 	// Minutes is how long the rollout is planned to be watched: harm may begin in any of them.
 	Minutes int `json:"minutes"`

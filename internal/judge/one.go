@@ -36,6 +36,16 @@ func (b *bernoulli) bet(logs []float64, k, n int64) {
 	}
 }
 
+// most is the error rate that holds next: the limit, or what stable had in its worst minute before and is tolerated of next
+// beside it. An app that always fails more often than the limit is not held for that.
+func (c Config) most() float64 {
+	if c.Before == nil {
+		return c.Limit
+	}
+	worst := c.Before.WorstErrors
+	return max(c.Limit, c.Ratio*worst, worst+c.Floor)
+}
+
 // limit watches an absolute error rate. It is a CUSUM: no alternative falls below its start, so that a good past does not make
 // it deaf, and none rises much above what it takes, so that it lets go soon. It promises no rate of false alarms and blames
 // nobody: it holds.

@@ -138,8 +138,8 @@ func (j *Judge) sayHold(v *Verdict) string {
 		return fmt.Sprintf("the measurement cannot be trusted: two shares of the same stable release differ, %s of %s units failed in one and %s of %s in the other; look for few clients that make most of the traffic, and split by visitor",
 			count(j.placebo.next.Errors), count(j.placebo.next.Requests), count(j.placebo.stable.Errors), count(j.placebo.stable.Requests))
 	}
-	return fmt.Sprintf("errors are above the limit of %s, but not provably because of next: %s; look at what both share",
-		share(j.config.Limit), j.sayBoth(v))
+	return fmt.Sprintf("errors are above the limit of %s, and it is not proved that next is why: %s; look at what both share",
+		share(j.config.most()), j.sayBoth(v))
 }
 
 // count writes 5698 as 5,698.

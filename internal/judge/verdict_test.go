@@ -254,13 +254,29 @@ func TestAnOutageOfBothIsNotBlamedButHeld(t *testing.T) {
 	if took > 5 {
 		t.Errorf("held after %d s", took)
 	}
-	says(t, v, "limit of 1.0 %", "not provably because of next")
+	says(t, v, "limit of 1.0 %", "not proved that next is why")
 	v, _ = play(j, 600+took, 720, func(int64) Stratum { return pair(500, d.side(25, .5, 0), d.side(475, .5, 0)) }, RollBack)
 	must(t, v, Hold, metricLimit)
 	v, took = play(j, 720, 1800, good, Watch, RollBack)
 	must(t, v, Watch, "")
 	if took > 180 {
 		t.Errorf("let go after %d s", took)
+	}
+}
+
+// An app that always fails more often than the limit is delivered like any other; only more than that holds it.
+func TestTheLimitGivesWayToWhatStableAlwaysHad(t *testing.T) {
+	for _, c := range []struct {
+		now  float64
+		want Decision
+	}{{.03, Watch}, {.3, Hold}} {
+		config := defaults()
+		config.Before = &Before{Requests: 90_000, Errors: 2700, WorstErrors: .04}
+		d := newDice(33)
+		v, _ := play(New(config), 0, 600, func(int64) Stratum { return pair(500, d.side(25, c.now, 0), d.side(475, c.now, 0)) }, RollBack, Hold, Promote)
+		if v.Decision != c.want && (c.want != Watch || v.Decision != Promote) {
+			t.Errorf("at %g: %s %s", c.now, v.Decision, v.Sentence)
+		}
 	}
 }
 
