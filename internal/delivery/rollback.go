@@ -176,6 +176,9 @@ func (s *Service) cold(ctx context.Context, q RollbackRequest) (domain.RollbackR
 	}
 	roll.Record = rec
 	if _, err := s.ports.Store.OpenRollout(ctx, rec); err != nil {
+		if domain.CodeOf(err) == domain.Conflict { // a delivery came in between
+			err = domain.Errorf(domain.Conflict, "not rolled back: %w", err).WithHint("belay rollback again: it takes that one back")
+		}
 		return domain.RollbackResult{}, err
 	}
 	if q.Environment == domain.Production {
