@@ -206,8 +206,11 @@ func (c *control) apply(routes map[string]*route, lowers bool) error {
 	return nil
 }
 
-// settleWithin is how long a change waits for requests that were drawn before it and are not yet written.
-const settleWithin = 100 * time.Millisecond
+// How long a change waits for requests that were drawn before it.
+const (
+	settleWithin = 100 * time.Millisecond // for those not yet written; a user's request to next that comes later is not
+	departWithin = 500 * time.Millisecond // for those being written, which takes longer only where nobody reads
+)
 
 // swap makes the routes the table of every new request, waits until those that were drawn before are on their way, and lets go of what nothing
 // refers to any more.
@@ -220,6 +223,9 @@ func (c *control) swap(routes map[string]*route) {
 			continue
 		}
 		for r.starting.Load() > 0 && time.Now().Before(deadline) {
+			time.Sleep(200 * time.Microsecond)
+		}
+		for r.departing.Load() > 0 && time.Now().Before(deadline.Add(departWithin)) {
 			time.Sleep(200 * time.Microsecond)
 		}
 	}

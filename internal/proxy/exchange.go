@@ -96,7 +96,7 @@ func (x *exchange) RoundTrip(out *http.Request) (*http.Response, error) {
 	res, again, err := x.try(out, interim)
 	if err != nil && again && x.side == domain.Next && x.meter != nil && x.in.Context().Err() == nil {
 		if stable := x.route.stable; stable != nil {
-			x.unserved = true
+			x.unserved = !errors.Is(err, errTakenBack) // then next was not even asked
 			x.move(stable)
 			res, _, err = x.try(out, interim)
 		}
@@ -136,7 +136,7 @@ func (x *exchange) try(out *http.Request, interim func(int, textHeader) error) (
 		}
 		x.inst = inst
 		var wrote bool
-		res, wrote, err = x.plane.Upstream.Send(req, Attempt{Fresh: fresh || inst.hasty.Load(), Written: x.settle, Interim: interim})
+		res, wrote, err = x.plane.Upstream.Send(req, x.departing(fresh || inst.hasty.Load(), interim))
 		if err == nil {
 			inst.notice(res)
 			return res, false, nil
@@ -145,6 +145,9 @@ func (x *exchange) try(out *http.Request, interim func(int, textHeader) error) (
 		x.inst = nil
 		if x.in.Context().Err() != nil {
 			return nil, false, err
+		}
+		if errors.Is(err, errTakenBack) {
+			return nil, true, err
 		}
 		inst.eject()
 		tried = append(tried, inst)
@@ -155,7 +158,7 @@ func (x *exchange) try(out *http.Request, interim func(int, textHeader) error) (
 		default:
 			return nil, x.repeatable() && !isTimeout(err), err
 		}
-		if x.lost() {
+		if x.lost(x.on.release) {
 			return nil, true, err
 		}
 	}
@@ -188,9 +191,25 @@ func (x *exchange) take(tried []*instance) *instance {
 	}
 }
 
+// departing is an attempt on the present release, which must not begin after a change that takes the traffic away was
+// answered: a request that was drawn before may have waited long for a connection, or for the processor.
+func (x *exchange) departing(fresh bool, interim func(int, textHeader) error) Attempt {
+	to := x.on.release // the connection may ask when the exchange has moved on
+	return Attempt{
+		Fresh: fresh, Interim: interim,
+		Begin: func() bool {
+			return to.depart(func() bool { return !x.lost(to) })
+		},
+		Written: func() {
+			to.departing.Add(-1)
+			x.settle()
+		},
+	}
+}
+
 // lost reports whether the route has taken its traffic away from the release since the draw.
-func (x *exchange) lost() bool {
-	if x.meter == nil || x.side != domain.Next || x.on.release != x.home.release {
+func (x *exchange) lost(to *release) bool {
+	if x.meter == nil || x.side != domain.Next || to != x.home.release {
 		return false
 	}
 	now := x.plane.table.Load().routes[x.route.key]

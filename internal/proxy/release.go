@@ -20,13 +20,14 @@ type release struct {
 
 	// open counts requests and streams. It grows before the table is looked at again, so that whoever sees 0 after a
 	// change of the table knows that nothing will begin any more.
-	open     atomic.Int64
-	flowing  atomic.Int64 // of those, answers that have begun
-	streamed atomic.Int64 // of those, streams
-	starting atomic.Int64 // drawn, and not yet written to an instance
-	first    atomic.Int64 // unix nanoseconds of the last new request
-	last     atomic.Int64 // unix nanoseconds of the last end
-	saved    atomic.Int64
+	open      atomic.Int64
+	flowing   atomic.Int64 // of those, answers that have begun
+	streamed  atomic.Int64 // of those, streams
+	starting  atomic.Int64 // drawn, and not yet written to an instance
+	departing atomic.Int64 // being written: grows before the table is looked at for the last time
+	first     atomic.Int64 // unix nanoseconds of the last new request
+	last      atomic.Int64 // unix nanoseconds of the last end
+	saved     atomic.Int64
 
 	mu      sync.Mutex
 	streams map[*stream]struct{}
@@ -38,6 +39,17 @@ type release struct {
 func (r *release) begin() {
 	r.starting.Add(1)
 	r.open.Add(1)
+}
+
+// depart lets a request begin if it still may. Whoever sees no one departing after a change of the table knows that what
+// it forbids will not begin any more. The caller counts the request out of departing when it is written.
+func (r *release) depart(may func() bool) bool {
+	r.departing.Add(1)
+	if may() {
+		return true
+	}
+	r.departing.Add(-1)
+	return false
 }
 
 // end counts a request out.

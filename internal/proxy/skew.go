@@ -30,7 +30,15 @@ func (x *exchange) skew(out *http.Request, res *http.Response) *http.Response {
 	inst.open.Add(1)
 	var found *http.Response
 	if x.plane.table.Load().routes[x.route.key] == now && !inst.left.Load() { // as for a request that was drawn for it
-		found = x.look(out, inst, under)
+		found = x.look(out, inst, Attempt{
+			Begin: func() bool {
+				return other.depart(func() bool { return x.plane.table.Load().routes[x.route.key] == now })
+			},
+			Written: func() {
+				other.departing.Add(-1)
+				under()
+			},
+		})
 	}
 	if found == nil {
 		inst.open.Add(-1)
@@ -67,12 +75,11 @@ func (x *exchange) skewed(now *route) *backend {
 	return other
 }
 
-// look sends the request to one instance of the other release, and answers nil unless the file is there. Written is called
-// when it is on its way.
-func (x *exchange) look(out *http.Request, inst *instance, written func()) *http.Response {
+// look sends the request to one instance of the other release, and answers nil unless the file is there.
+func (x *exchange) look(out *http.Request, inst *instance, a Attempt) *http.Response {
 	ctx, cancel := context.WithCancel(x.in.Context())
 	late := time.AfterFunc(skewWithin, cancel)
-	res, _, err := x.plane.Upstream.Send(x.attempt(out.WithContext(ctx), inst), Attempt{Written: written})
+	res, _, err := x.plane.Upstream.Send(x.attempt(out.WithContext(ctx), inst), a)
 	if err != nil {
 		cancel()
 		return nil

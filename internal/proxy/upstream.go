@@ -9,6 +9,7 @@ import (
 	"net/http/httptrace"
 	"net/textproto"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -29,10 +30,14 @@ type Upstream interface {
 
 // Attempt is one try of a request.
 type Attempt struct {
-	Fresh   bool   // on a new connection
-	Written func() // is called when the head of the request is on its way
+	Fresh   bool        // on a new connection
+	Begin   func() bool // is asked right before the request begins: false keeps every byte of it back, as errTakenBack
+	Written func()      // is called after each Begin that said true, when the head of the request is on its way
 	Interim func(code int, header textHeader) error
 }
+
+// errTakenBack means that the request may not begin on the instance any more.
+var errTakenBack = errors.New("instance gets no more requests")
 
 // netUpstream is an Upstream of net/http.
 type netUpstream struct {
@@ -62,25 +67,35 @@ func (u *netUpstream) Send(req *http.Request, a Attempt) (*http.Response, bool, 
 	var conn *countedConn
 	var before int64
 	wrote := false
+	d := &departure{Attempt: a}
 	trace := &httptrace.ClientTrace{
 		GotConn: func(info httptrace.GotConnInfo) {
 			wrote = wrote || conn != nil && conn.written.Load() > before
 			if conn, _ = info.Conn.(*countedConn); conn != nil {
 				before = conn.written.Load()
-				conn.note.Store(&a)
+				conn.note.Store(d)
 			}
 		},
 		Got1xxResponse: a.Interim,
 	}
-	req = req.WithContext(httptrace.WithClientTrace(req.Context(), trace))
 	transport := u.pooled
 	switch {
 	case isGRPC(req):
 		transport = u.h2c
+		written, ok := d.early()
+		if !ok {
+			return nil, false, errTakenBack
+		}
+		defer written()
+		trace.WroteHeaders = written
 	case a.Fresh:
 		transport = u.fresh
 	}
+	req = req.WithContext(httptrace.WithClientTrace(req.Context(), trace))
 	res, err := transport.RoundTrip(req)
+	if err != nil && d.refused.Load() {
+		return nil, false, errTakenBack
+	}
 	if err != nil {
 		wrote = wrote || conn != nil && conn.written.Load() > before || transport == u.h2c && !isDial(err)
 		return nil, wrote, err
@@ -103,21 +118,58 @@ func isDial(err error) bool {
 	return errors.As(err, &op) && op.Op == "dial"
 }
 
+// departure is an attempt that waits for its first byte to be written.
+type departure struct {
+	Attempt
+	asked   bool // already: its connection carries other requests, too, and is not to fail
+	refused atomic.Bool
+}
+
+// early asks before there is a connection. written is to be called once at least.
+func (d *departure) early() (written func(), ok bool) {
+	if !d.begin() {
+		return nil, false
+	}
+	d.asked = true
+	return sync.OnceFunc(func() {
+		if d.Written != nil {
+			d.Written()
+		}
+	}), true
+}
+
+func (d *departure) begin() bool {
+	if d.asked || d.Begin == nil || d.Begin() {
+		return true
+	}
+	d.refused.Store(true)
+	return false
+}
+
+func (d *departure) written() {
+	if !d.asked && d.Written != nil {
+		d.Written()
+	}
+}
+
 // countedConn knows how many bytes were written to it: what says whether a request can have begun.
 type countedConn struct {
 	net.Conn
 	written atomic.Int64
-	note    atomic.Pointer[Attempt] // is told of the first write: net/http says so before it flushes
+	note    atomic.Pointer[departure] // is asked at the first write: net/http says so before it flushes
 }
 
 func (c *countedConn) Write(p []byte) (int, error) {
-	n, err := c.Conn.Write(p)
-	c.written.Add(int64(n))
 	if c.note.Load() != nil {
-		if a := c.note.Swap(nil); a != nil && a.Written != nil {
-			a.Written()
+		if d := c.note.Swap(nil); d != nil {
+			if !d.begin() {
+				return 0, errTakenBack
+			}
+			defer d.written()
 		}
 	}
+	n, err := c.Conn.Write(p)
+	c.written.Add(int64(n))
 	return n, err
 }
 
