@@ -90,7 +90,7 @@ func (x *exchange) rewrite(pr *httputil.ProxyRequest) {
 func (x *exchange) RoundTrip(out *http.Request) (*http.Response, error) {
 	var interim func(int, textHeader) error
 	if t := httptrace.ContextClientTrace(out.Context()); t != nil {
-		interim = t.Got1xxResponse
+		interim = x.interim(t.Got1xxResponse)
 	}
 	out = out.WithContext(x.in.Context())
 	res, again, err := x.try(out, interim)
@@ -219,6 +219,7 @@ func (x *exchange) lost(to *release) bool {
 // attempt is the outgoing request for one instance, nil when its body is gone.
 func (x *exchange) attempt(out *http.Request, inst *instance) *http.Request {
 	req := *out
+	req.Close = req.Close || x.expects() // else net/http asks for the body after a final answer, to keep the connection
 	url := *out.URL
 	url.Host = inst.addr
 	req.URL = &url
@@ -230,6 +231,31 @@ func (x *exchange) attempt(out *http.Request, inst *instance) *http.Request {
 		req.Body = view
 	}
 	return &req
+}
+
+// interim passes interim answers on by tell, but for a 100: the server says it when the body is first asked for, which may be
+// before the instance does, and must be once.
+func (x *exchange) interim(tell func(int, textHeader) error) func(int, textHeader) error {
+	if tell == nil {
+		return nil
+	}
+	return func(code int, h textHeader) error {
+		if code == http.StatusContinue {
+			return nil
+		}
+		if x.expects() {
+			if !x.body.mu.TryLock() {
+				return nil // the server may be writing its 100 at this moment: a hint is not worth two in one
+			}
+			defer x.body.mu.Unlock()
+		}
+		return tell(code, h)
+	}
+}
+
+// expects reports whether the client waits for a 100 before it sends its body.
+func (x *exchange) expects() bool {
+	return x.body != nil && len(x.in.Header["Expect"]) > 0
 }
 
 // repeatable reports whether a request that may have reached an instance can be sent again.

@@ -18,6 +18,7 @@ import (
 const (
 	dialWithin   = 2 * time.Second
 	answerWithin = 60 * time.Second // to the first byte of the answer
+	askAfter     = time.Second      // that an instance takes to say whether it wants a body; then the client is asked for it
 	idleFor      = 4 * time.Second  // shorter than the 5 s after which many servers close an idle connection
 )
 
@@ -50,7 +51,7 @@ func newNetUpstream() *netUpstream {
 		MaxIdleConnsPerHost:    256,
 		IdleConnTimeout:        idleFor,
 		ResponseHeaderTimeout:  answerWithin,
-		ExpectContinueTimeout:  time.Second,
+		ExpectContinueTimeout:  askAfter,
 		MaxResponseHeaderBytes: 256 << 10,
 		DisableCompression:     true,
 	}
