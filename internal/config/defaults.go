@@ -159,8 +159,8 @@ const (
 	// SlowerRequests is from how many requests on a p95 beyond half of the margin is told.
 	SlowerRequests = 1000
 	// BlameLooks is into how many looks the chance of a false rollback is divided for the fixed triggers: a hundred in an hour
-	// count as different ones, and together they have a tenth of it.
-	BlameLooks = 1000
+	// count as different ones, and together they have a twentieth of it.
+	BlameLooks = 2000
 	// MaxEndpoints is the most endpoints that are judged each on its own.
 	MaxEndpoints = 50
 	// MaxSegmentValues is the most values of one user segment.

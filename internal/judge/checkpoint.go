@@ -11,7 +11,7 @@ import (
 )
 
 // checkpointVersion is the first byte of a checkpoint.
-const checkpointVersion = 1
+const checkpointVersion = 2
 
 // ErrOtherConfig says that a checkpoint was made under another configuration: evidence is not carried over from one bet to
 // another.
@@ -209,6 +209,10 @@ func (c *codec) capital(x *capital) {
 }
 
 func (c *codec) metric(m *metric) {
+	for side := range m.spent.failed {
+		c.int(&m.spent.failed[side])
+		c.int(&m.spent.units[side])
+	}
 	c.mark(&m.windows.now)
 	list(c, &m.windows.marks, c.mark)
 	list(c, &m.splits, func(b *byWeight) {

@@ -25,8 +25,8 @@ const (
 	partStake    = 0.25 / (2 * maxParts)
 )
 
-// blamed is the share of Alpha that the judge uses. The rest is for the fixed triggers beside it, since the promise is made
-// for the whole decision.
+// blamed is the share of Alpha that bets on harm use. Half of the rest is for the fixed triggers beside the judge, since the
+// promise is made for the whole decision, and half for what distrusts the measurement.
 const blamed = 0.9
 
 // ripe is how many seconds draws and failures of stable wait before they speak for next's safety: failures of next that were
@@ -37,7 +37,7 @@ const ripe = 30
 type Judge struct {
 	config  Config
 	faulty  string // why the configuration cannot be used
-	designs map[int]*design
+	designs map[tilted]*design
 	shift   []int16
 	scratch scratch
 	order   []*Stratum
@@ -82,6 +82,7 @@ type partName struct {
 type metric struct {
 	partName
 	windows windows
+	spent   spent
 	splits  []byWeight
 	harm    capital
 	latency latency
@@ -97,7 +98,7 @@ type byWeight struct {
 
 // New begins without any evidence.
 func New(c Config) *Judge {
-	j := &Judge{config: c, faulty: c.fault(), designs: map[int]*design{}, byName: map[partName]*metric{}}
+	j := &Judge{config: c, faulty: c.fault(), designs: map[tilted]*design{}, byName: map[partName]*metric{}}
 	j.all = newMetric(partName{}, false)
 	j.safety = newSafety()
 	j.swift = slices.Clone(safeMenu.prior)
@@ -252,7 +253,7 @@ func (j *Judge) stratum(s *Stratum) {
 	j.drawn[1] += s.Stable.Drawn
 	j.split.begin(minute, j.config.Minutes, evenSkew)
 	j.split.split(d, s.Next.Drawn, s.Stable.Drawn)
-	j.safety.next(d, s.Next.Failed)
+	j.safety.next(j.tilt(s.Weight, -j.all.spent.lead(1)), s.Next.Failed)
 	j.unripe = append(j.unripe, draws{j.clock.now, s.Weight, s.Stable.Drawn, s.Stable.Failed})
 	if measured := j.config.Margin > 0 && !s.Cold; measured && s.Placebo.Drawn+s.Placebo.Failed+s.Placebo.Requests > 0 {
 		j.placebo.add(j, s)
@@ -262,6 +263,7 @@ func (j *Judge) stratum(s *Stratum) {
 	total := [2]Part{asPart(&s.Next), asPart(&s.Stable)}
 	j.all.now = [2]*Part{&total[0], &total[1]}
 	j.add(j.all, s)
+	j.all.spent.units = j.drawn
 	j.all.now = [2]*Part{} // a tick is not kept
 	j.addParts(s)
 }
@@ -270,12 +272,26 @@ func asPart(s *Side) Part {
 	return Part{Requests: s.Requests, Errors: s.Errors, Failed: s.Failed, Latency: s.Latency}
 }
 
+// tilted is a weight, and by how many thousandths the logarithm of its odds is raised.
+type tilted struct{ weight, raised int }
+
 // design returns the constants of a weight. They are kept, but they are no state: the same weight has the same.
-func (j *Judge) design(weight int) *design {
-	d := j.designs[weight]
+func (j *Judge) design(weight int) *design { return j.tilt(weight, 0) }
+
+// maxDesigns bounds how many are kept.
+const maxDesigns = 64
+
+// tilt returns the constants of a weight whose odds are raised, or lowered when that is negative.
+func (j *Judge) tilt(weight, raised int) *design {
+	at := tilted{weight, raised}
+	d := j.designs[at]
 	if d == nil {
-		d = newDesign(float64(weight)/whole, j.config.Ratio, j.config.Floor)
-		j.designs[weight] = d
+		if len(j.designs) >= maxDesigns {
+			clear(j.designs)
+		}
+		odds := float64(weight) / (whole - float64(weight)) * math.Exp(float64(raised)/1000)
+		d = newDesign(odds/(1+odds), j.config.Ratio, j.config.Floor)
+		j.designs[at] = d
 	}
 	return d
 }
@@ -285,7 +301,7 @@ func (j *Judge) ripen() {
 	kept := j.unripe[:0]
 	for _, u := range j.unripe {
 		if u.clock+ripe <= j.clock.now {
-			j.safety.stable(j.design(u.weight), u.made, u.failed)
+			j.safety.stable(j.tilt(u.weight, -j.all.spent.lead(1)), u.made, u.failed)
 			continue
 		}
 		if n := len(kept); n > 0 && kept[n-1].clock == u.clock && kept[n-1].weight == u.weight {
@@ -315,8 +331,9 @@ func (j *Judge) add(m *metric, s *Stratum) {
 	m.harm.begin(minute, j.config.Minutes, worsePrior)
 	if next.Failed+stable.Failed > 0 {
 		m.count(s.Weight, next.Failed, stable.Failed)
-		m.harm.errorsHarm(j.design(s.Weight), next.Failed, stable.Failed)
+		m.harm.errorsHarm(j.tilt(s.Weight, m.spent.lead(0)), next.Failed, stable.Failed)
 	}
+	m.spent.add(next, stable)
 	if j.config.Margin == 0 || s.Cold {
 		return
 	}

@@ -36,6 +36,19 @@ func (b *bernoulli) bet(logs []float64, k, n int64) {
 	}
 }
 
+// mostAtOnce is ln of what a bet without a control may win in one tick: so much that half a minute in which everything fails
+// is enough, and less is not. Requests of one second share its fate, a database that restarts, say, and are not as many
+// witnesses. A bet that wins less is still a bet.
+const mostAtOnce = 0.35
+
+// cautious multiplies the bets, none by more than mostAtOnce.
+func (b *bernoulli) cautious(logs []float64, k, n int64) {
+	good := float64(max(n-k, 0))
+	for j := range logs {
+		logs[j] += min(float64(k)*b.bad[j]+good*b.good[j], mostAtOnce)
+	}
+}
+
 // most is the error rate that holds next: the limit, or what stable had in its worst minute before and is tolerated of next
 // beside it. An app that always fails more often than the limit is not held for that.
 func (c Config) most() float64 {
@@ -81,7 +94,7 @@ func (p *past) add(s *Side, cold bool, minute int64, planned int) {
 	p.next.Requests += s.Requests
 	p.next.Errors += s.Errors
 	p.errors.begin(minute, planned, evenOdds)
-	p.errorsBet.bet(p.errors.logs, s.Errors, s.Requests)
+	p.errorsBet.cautious(p.errors.logs, s.Errors, s.Requests)
 	if p.slow == 0 || cold {
 		return
 	}
@@ -95,7 +108,7 @@ func (p *past) add(s *Side, cold bool, minute int64, planned int) {
 	p.timed += timed
 	p.slowed += slowed
 	p.latency.begin(minute, planned, evenOdds)
-	p.latencyBet.bet(p.latency.logs, slowed, timed)
+	p.latencyBet.cautious(p.latency.logs, slowed, timed)
 }
 
 // total is ln E of the comparison with history, half on each.

@@ -165,7 +165,8 @@ func (j *Judge) overFloor(r row) bool {
 		_, next, stable := r.of.latency.telling(j.config)
 		return next-stable > j.config.Grain.Seconds()
 	}
-	return r.of.windows.best().excess() > j.config.Floor
+	w := r.of.windows.best()
+	return w.excess() > j.config.Floor && rate(w.next) > j.config.Ratio*rate(w.stable)
 }
 
 // telling is the quantile that shows the slowness, the p95 and the latest first, and both sides' latencies there in seconds.
@@ -236,27 +237,40 @@ const (
 	metricLimit   = "limit"
 )
 
+// distrusted is the share of Alpha that each of the two tests of the measurement itself has: what they hold goes back when its
+// time is over, so they are part of the promise.
+const distrusted = 0.025
+
+// beyondDoubt is how many times the evidence of harm, in logarithms, must be above that of a doubt to take next back all the
+// same. A draw that is not fair makes both grow alike; visitors who make stable's slice look bad must not protect next.
+const beyondDoubt = 10
+
+// doubt is what of the measurement cannot be trusted, and ln E of that.
+func (j *Judge) doubt() (metric string, log float64) {
+	suspect, planned := -math.Log(distrusted*j.config.Alpha), j.config.Minutes
+	if log = j.split.total(planned); log >= suspect {
+		return metricSplit, log
+	}
+	if log = j.placebo.total(planned); log >= suspect {
+		return metricPlacebo, log
+	}
+	return "", 0
+}
+
 // decide takes the decisions in their order: what cannot be trusted comes first, harm before safety.
 func (j *Judge) decide(f finding) (d Decision, metric string) {
 	if j.faulty != "" || j.broken != "" || !j.sound(f) {
 		return Hold, metricNumbers
 	}
-	suspect, planned := -math.Log(j.config.Alpha), j.config.Minutes
-	doubt := ""
+	doubt, doubts := j.doubt()
 	switch {
-	case j.split.total(planned) >= suspect:
-		doubt = metricSplit
-	case j.placebo.total(planned) >= suspect:
-		doubt = metricPlacebo
-	}
-	switch {
-	case doubt != "":
+	case doubt != "" && (f.guilty == nil || f.whole < f.needed+beyondDoubt*doubts):
 		return Hold, doubt
 	case f.guilty != nil:
 		return RollBack, f.guilty.name()
 	case j.historyHarm(f) != "":
 		return RollBack, j.historyHarm(f)
-	case j.config.Limit > 0 && j.limit.total() >= suspect:
+	case j.config.Limit > 0 && j.limit.total() >= -math.Log(j.config.Alpha):
 		return Hold, metricLimit
 	case j.next.Requests == 0:
 		return NoData, ""
