@@ -19,7 +19,7 @@ test: ## everything a merge needs: generated files, vet, lint, all tests under t
 torture: ## the long tests: crashes at every effect, kill -9 under load, twenty cutovers (ARGS="-run Name")
 	go test -tags torture -timeout 60m -p 1 $(ARGS) ./...
 
-torture-judge: ## the judge on 84 releases, good and bad, through the real program, in 15 minutes (BELAY_TRIALS=cookies)
+torture-judge: ## the judge on 84 releases, good and bad, through the real program, in 25 minutes (BELAY_TRIALS=cookies)
 	@mkdir -p bin
 	BELAY_JUDGE_TABLE=$(abspath bin/torture-judge.md) go test -tags torture -timeout 60m -v -run TestJudgedReleases ./internal/torture
 
