@@ -18,6 +18,12 @@ func TestTheJudgeIsATrigger(t *testing.T) {
 	says := func(d judge.Decision) func(*History) {
 		return func(h *History) { h.Evidence = &judge.Verdict{Decision: d, Sentence: "says the judge"} }
 	}
+	unsuspecting := func(evidence float64, history bool) func(*History) {
+		return func(h *History) {
+			h.Evidence = &judge.Verdict{Decision: judge.Watch, Evidence: evidence, Needed: 1111, History: history,
+				Next: judge.Total{Requests: 9000}, Stable: judge.Total{Requests: 9000}}
+		}
+	}
 	sick := func(h *History) { h.Next = []Instance{{Name: "web/0", Failed: 2, Message: "503"}} }
 	for name, c := range map[string]struct {
 		v        Verdict
@@ -34,6 +40,9 @@ func TestTheJudgeIsATrigger(t *testing.T) {
 		"before errors":         {verdictOn(200, failing, says(judge.RollBack)), RollBack, "judge", "says the judge"},
 		"a hold gives way":      {verdictOn(200, failing, says(judge.Hold)), RollBack, "errors", ""},
 		"proved, and errors":    {verdictOn(200, failing, says(judge.Promote)), RollBack, "errors", ""},
+		"few visitors":          {verdictOn(200, failing, unsuspecting(5, false)), Hold, "errors", ""},
+		"he suspects it too":    {verdictOn(200, failing, unsuspecting(500, false)), RollBack, "errors", ""},
+		"only history":          {verdictOn(200, failing, unsuspecting(5, true)), RollBack, "errors", ""},
 		"takes back, both fail": {verdictOn(200, both, says(judge.RollBack)), RollBack, "judge", ""},
 	} {
 		if c.v.Kind != c.kind || c.v.Trigger != c.trigger || c.sentence != "" && c.v.Sentence != c.sentence {

@@ -114,7 +114,7 @@ func errorRate(l Limits, h History) Verdict {
 		return Verdict{Kind: Calm}
 	}
 	c := compare(h, l.ErrorFor, requests, true)
-	c.next, c.limit, c.alpha = next, l.ErrorRate, l.blame()/2
+	c.next, c.limit, c.alpha, c.few = next, l.ErrorRate, l.blame()/2, fewVisitors(h)
 	c.what = fmt.Sprintf("%d of %d requests to next failed in the last %s (limit %s)", next.k, next.n,
 		domain.Span(l.ErrorFor), percent(l.ErrorRate))
 	return c.verdict("errors", true)
@@ -133,7 +133,7 @@ func partRate(l Limits, h History) Verdict {
 			continue
 		}
 		c := compare(h, l.ErrorFor, part(which), false)
-		c.next, c.limit, c.alpha = next, l.ErrorRate, l.blame()/2/float64(judged)
+		c.next, c.limit, c.alpha, c.few = next, l.ErrorRate, l.blame()/2/float64(judged), fewVisitors(h)
 		for _, p := range h.BaselineParts {
 			if p.Name == which.Name && p.Segment == which.Segment {
 				c.before = tally{p.Requests, p.Errors}
@@ -196,6 +196,15 @@ type comparison struct {
 	before tally // stable's before the rollout, of a part
 	limit  float64
 	alpha  float64
+	// few says that the judge, who counts each visitor once, sees next and stable beside each other and suspects nothing: a few
+	// visitors make the difference, and chance gave them to next.
+	few bool
+}
+
+// fewVisitors reports whether the judge compares next with stable and has less than a tenth of the evidence he needs.
+func fewVisitors(h History) bool {
+	v := h.Evidence
+	return v != nil && !v.History && v.Next.Requests > 0 && v.Stable.Requests > 0 && v.Evidence < suspicion*v.Needed
 }
 
 // condition is what must be equal for two counts to be compared.
@@ -299,6 +308,8 @@ func (c comparison) verdict(trigger string, alone bool) Verdict {
 	switch {
 	case c.stable.rate() > c.limit:
 		return say(Hold, "so did %d of %d to stable: a common cause", c.stable.k, c.stable.n)
+	case Excess(c.strata) <= c.alpha && c.few:
+		return say(Hold, "stable had %d of %d, but few visitors make the difference", c.stable.k, c.stable.n)
 	case Excess(c.strata) <= c.alpha:
 		return say(RollBack, "stable had %d of %d", c.stable.k, c.stable.n)
 	case c.alike > c.limit:
