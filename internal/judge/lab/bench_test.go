@@ -2,6 +2,7 @@ package lab
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -214,6 +215,20 @@ func (b *bench) harmByErrors() {
 		b.row(cells...)
 		goal.check(b.t, got)
 	}
+	b.goodReleases()
+}
+
+// goodReleases is how often each of them takes back a release with which nothing is wrong.
+func (b *bench) goodReleases() {
+	cells := []string{"a good release: share taken back"}
+	for _, f := range (race{canary, Effect{}, b.power, 3600, 99}.run(racers(2, true))) {
+		back := 0
+		for _, seconds := range f.seconds {
+			back += count(!math.IsInf(seconds, 1))
+		}
+		cells = append(cells, share(back, b.power)+" %")
+	}
+	b.row(cells...)
 }
 
 func (b *bench) harmByLatency() {
