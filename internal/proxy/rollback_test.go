@@ -50,8 +50,9 @@ func (a *arrivals) last(t *testing.T) (last time.Time) {
 			t.Fatal(err)
 		}
 		_ = raw.Control(func(fd uintptr) { // fails where it is closed by now
+			now := time.Now() // before the kernel is asked, which may take its turn: never too late, seldom too early
 			info, err := unix.GetsockoptTCPInfo(int(fd), unix.SOL_TCP, unix.TCP_INFO)
-			if now := time.Now(); err == nil && info.Bytes_received > 0 {
+			if err == nil && info.Bytes_received > 0 {
 				last = later(last, now.Add(-time.Duration(info.Last_data_recv)*time.Millisecond))
 			}
 		})
