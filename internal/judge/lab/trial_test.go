@@ -141,14 +141,19 @@ func (o *single) hear(j *judge.Judge) {
 // fixed asks the fixed triggers at each of alphas, and the guard with all it has.
 func (t trial) fixed(rules *fixedRules, j *judge.Judge, o *single) {
 	may := rules.sieve.mayFire()
+	if !may && o.evidence < 1/(0.9*t.config.Alpha) {
+		return
+	}
+	v := j.Verdict()
 	for i, a := range alphas {
 		if may && !o.fixed[i] {
+			silent := v // he says nothing himself, and is asked what he suspects
+			silent.Decision, silent.Needed = judge.Watch, 1/(0.9*a)
 			rules.limits.Blame = a / 1000
-			o.fixed[i] = rules.verdict(nil).Kind == guard.RollBack
+			o.fixed[i] = rules.verdict(&silent).Kind == guard.RollBack
 		}
 	}
-	if (may || o.evidence >= 1/(0.9*t.config.Alpha)) && !o.decided {
-		v := j.Verdict()
+	if !o.decided {
 		rules.limits.Blame = t.config.Alpha / 1000
 		o.decided = rules.verdict(&v).Kind == guard.RollBack
 	}
