@@ -1,9 +1,7 @@
 package delivery
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"strings"
 
@@ -62,6 +60,10 @@ func (s *Service) explainVerdict(ctx context.Context, e *domain.Explanation, las
 		e.Detail = strings.TrimPrefix(e.Detail+"; the judge saw nothing that could be judged again", "; ")
 		return nil
 	}
+	if last.Verdict.Method != judge.Method {
+		e.Detail = strings.TrimPrefix(e.Detail+"; the judge's word is not replayed: an earlier version of Belay judged by another method", "; ")
+		return nil
+	}
 	rec, err := s.ports.Store.Rollout(ctx, last.Rollout)
 	if err != nil {
 		return err
@@ -73,10 +75,7 @@ func (s *Service) explainVerdict(ctx context.Context, e *domain.Explanation, las
 		e.Detail = strings.TrimPrefix(e.Detail+"; the judge's word is not replayed: "+err.Error(), "; ")
 		return ctx.Err()
 	}
-	same, err := sameVerdict(again, last.Verdict)
-	if err != nil {
-		return err
-	}
+	same := again.Same(last.Verdict)
 	said := replayed(ticks, same, again.Sentence)
 	switch {
 	case beside:
@@ -94,16 +93,6 @@ func replayed(ticks int, same bool, sentence string) string {
 		return fmt.Sprintf("replayed from %s: the same verdict", plural(ticks, "stored tick"))
 	}
 	return fmt.Sprintf("replayed from %s: another verdict: %s", plural(ticks, "stored tick"), sentence)
-}
-
-// sameVerdict compares all of two verdicts, as they are stored.
-func sameVerdict(a, b judge.Verdict) (bool, error) {
-	one, err := json.Marshal(a)
-	if err != nil {
-		return false, err
-	}
-	other, err := json.Marshal(b)
-	return bytes.Equal(one, other), err
 }
 
 // metricsOf lists what a verdict says of each metric.

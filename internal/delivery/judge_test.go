@@ -101,9 +101,9 @@ const harmSays = "7 of 302 requests to next failed; stable had 5 of 5,698. If ne
 // harm is a judge who has enough after twelve seconds.
 func harm(_ *rollout.Rollout, after time.Duration) judge.Verdict {
 	if after < 12*time.Second {
-		return judge.Verdict{Decision: judge.Watch, Evidence: 1 + after.Seconds()}
+		return judge.Verdict{Method: judge.Method, Decision: judge.Watch, Evidence: 1 + after.Seconds()}
 	}
-	return judge.Verdict{Decision: judge.RollBack, Metric: "errors", Sentence: harmSays, Evidence: 1904,
+	return judge.Verdict{Method: judge.Method, Decision: judge.RollBack, Metric: "errors", Sentence: harmSays, Evidence: 1904,
 		Metrics: []judge.Evidence{{Metric: "errors", Harm: 3808, Weight: 0.5, Ratio: 26.4, Next: judge.Total{Requests: 302, Errors: 7}}}}
 }
 
@@ -173,7 +173,7 @@ func TestExplainAsksTheJudgeAgain(t *testing.T) {
 			t.Errorf("without ticks: %+v", e)
 		}
 		w.court.replay = nil
-		w.script(always(judge.Verdict{Decision: judge.Promote, Evidence: 1.4, Proof: 31}))
+		w.script(always(judge.Verdict{Method: judge.Method, Decision: judge.Promote, Evidence: 1.4, Proof: 31}))
 		c := w.done("c")
 		if s := bakes(c)[0]; s.Verdict != "no_harm" || s.Evidence != 1.4 || s.Proof != 31 || !strings.HasPrefix(s.Message, "proved no worse in 6,") {
 			t.Errorf("the step: %+v", s)
@@ -191,12 +191,12 @@ func TestUntilProved(t *testing.T) {
 	from := func(began time.Duration, v judge.Verdict) func(*rollout.Rollout, time.Duration) judge.Verdict {
 		return func(_ *rollout.Rollout, after time.Duration) judge.Verdict {
 			if after < began {
-				return judge.Verdict{Decision: judge.Watch, Evidence: 1}
+				return judge.Verdict{Method: judge.Method, Decision: judge.Watch, Evidence: 1}
 			}
 			return v
 		}
 	}
-	proof := judge.Verdict{Decision: judge.Promote, Evidence: 0.7, Proof: 25}
+	proof := judge.Verdict{Method: judge.Method, Decision: judge.Promote, Evidence: 0.7, Proof: 25}
 	for name, c := range map[string]struct {
 		says  func(*rollout.Rollout, time.Duration) judge.Verdict
 		blind time.Duration // nothing is measured from the tenth second on, so long
@@ -204,10 +204,10 @@ func TestUntilProved(t *testing.T) {
 	}{
 		"at once":        {says: from(0, proof), took: 2 * time.Minute},
 		"after the soak": {says: from(5*time.Minute, proof), took: 5 * time.Minute},
-		"never":          {says: from(0, judge.Verdict{Decision: judge.Watch, Evidence: 1}), took: 10 * time.Minute},
+		"never":          {says: from(0, judge.Verdict{Method: judge.Method, Decision: judge.Watch, Evidence: 1}), took: 10 * time.Minute},
 		"held for a while": {says: func(_ *rollout.Rollout, after time.Duration) judge.Verdict {
 			if after < 4*time.Minute {
-				return judge.Verdict{Decision: judge.Hold, Metric: "placebo", Sentence: "the placebo is not quiet"}
+				return judge.Verdict{Method: judge.Method, Decision: judge.Hold, Metric: "placebo", Sentence: "the placebo is not quiet"}
 			}
 			return proof
 		}, took: 4 * time.Minute},
@@ -253,7 +253,7 @@ func TestTheJudgeHolds(t *testing.T) {
 				w.done("a")
 				w.script(func(_ *rollout.Rollout, after time.Duration) judge.Verdict {
 					if after > 30*time.Second && after < 90*time.Second {
-						return judge.Verdict{Decision: judge.Hold, Metric: metric, Sentence: metric + " is off"}
+						return judge.Verdict{Method: judge.Method, Decision: judge.Hold, Metric: metric, Sentence: metric + " is off"}
 					}
 					return judge.Verdict{Decision: judge.Watch, Evidence: 1, DetectableRate: 0.01}
 				})

@@ -146,7 +146,11 @@ func requests(n int64) string {
 
 // deadline is when the step fails: its hold, and what the engine adds.
 func (l *ladder) deadline() time.Time {
-	return l.hold.From.Add(l.hold.Hold + proofWait + config.StepSlack)
+	at := l.hold.From.Add(l.hold.Hold + config.StepSlack)
+	if l.hold.Proof {
+		at = at.Add(proofWait)
+	}
+	return at
 }
 
 // show tells what is waited for, each time that it changes.

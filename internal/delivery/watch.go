@@ -30,7 +30,7 @@ func (s *Service) Watch(ctx context.Context, roll *rollout.Rollout, w rollout.Wa
 	watcher := guard.Watcher{Limits: r.settings.Guard, Samples: samples, Proved: w.Proved, Soak: r.settings.Rollout.Soak, Held: func(v guard.Verdict) {
 		held.Store(v.Kind == guard.Hold)
 		steps.shown = "" // a hold is shown instead
-		s.held(ctx, roll, v, w.From.Add(w.Hold+config.StepSlack))
+		s.held(ctx, roll, v, steps.deadline())
 	}}
 	watcher.Judged = func(v judge.Verdict) { heard.word(ctx, v) }
 	if w.Proof {

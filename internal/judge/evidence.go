@@ -30,8 +30,8 @@ const (
 const blamed = 0.9
 
 // ripe is how many seconds draws and failures of stable wait before they speak for next's safety: failures of next that were
-// drawn with them may be requests that still wait for their time-out. Next's failures count at once.
-const ripe = 30
+// drawn with them may be requests that still wait for the proxy to give up after a minute. Next's failures count at once.
+const ripe = 65
 
 // Judge is the evidence on one rollout. It is not safe for concurrent use.
 type Judge struct {

@@ -109,8 +109,12 @@ const (
 	NoData   Decision = "no_data"   // next served nothing: it neither passes nor is blamed
 )
 
+// Method numbers the bets and how they are put together. Whoever changes what the same ticks come to raises it.
+const Method = 1
+
 // Verdict is a decision with its numbers.
 type Verdict struct {
+	Method   int      `json:"method"`
 	Decision Decision `json:"decision"`
 	// Metric names what decided: errors, latency, errors of GET /checkout, latency of plan=pro, split, placebo, limit, numbers.
 	Metric string `json:"metric,omitempty"`

@@ -35,7 +35,7 @@ func TestSentences(t *testing.T) {
 		}, 4, "latency: p95 of next 283 ms, stable 140 ms. If next were no worse, evidence this strong would turn up in fewer than 1 of 1,000 releases"},
 		{"proved", defaults(), nil, 0, func(int64) Stratum {
 			return pair(5000, quick(requests(200, 0), 120*time.Millisecond), quick(requests(200, 0), 118*time.Millisecond))
-		}, 60, "proved: errors of next are below 1.25 times stable's or within 0.1 percentage points of them, and its latency is within +20 %: 0 of 12,000 requests to next failed, stable had 0 of 12,000; p95 of next 141 ms, stable 140 ms. A release that is worse would pass in fewer than 1 of 20"},
+		}, 120, "proved: errors of next are below 1.25 times stable's or within 0.1 percentage points of them, and its latency is within +20 %: 0 of 24,000 requests to next failed, stable had 0 of 24,000; p95 of next 141 ms, stable 140 ms. A release that is worse would pass in fewer than 1 of 20"},
 		{"watch", noLatency(), nil, 0, func(int64) Stratum { return pair(500, requests(50, 0), requests(950, 5)) }, 40,
 			"not proven yet: 0 of 2,000 requests to next failed, stable had 200 of 38,000; errors of ×4.1 or worse would have been seen"},
 	} {

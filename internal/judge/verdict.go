@@ -187,7 +187,8 @@ func (l *latency) telling(c Config) (q, next, stable float64) {
 func (j *Judge) Verdict() Verdict {
 	f := j.find()
 	v := Verdict{
-		Next: j.next, Stable: j.stable, Ticks: j.ticks, Boot: j.boot, N: j.n,
+		Method: Method,
+		Next:   j.next, Stable: j.stable, Ticks: j.ticks, Boot: j.boot, N: j.n,
 		Evidence: grown(f.whole), Needed: grown(f.needed),
 		ProofNeeded: 1 / j.config.Beta, Proof: grown(j.proof(f)),
 	}
@@ -212,6 +213,21 @@ func (j *Judge) Verdict() Verdict {
 	}
 	return v
 }
+
+// Same reports whether another verdict says the same: the decision, all counts, and the evidence but for the last digits, in
+// which processors differ. How it is worded does not matter.
+func (v Verdict) Same(other Verdict) bool {
+	same := v.Method == other.Method && v.Decision == other.Decision && v.Metric == other.Metric && v.History == other.History &&
+		v.Next == other.Next && v.Stable == other.Stable && v.Ticks == other.Ticks && v.Boot == other.Boot && v.N == other.N &&
+		close(v.Evidence, other.Evidence) && close(v.Needed, other.Needed) &&
+		close(v.Proof, other.Proof) && close(v.ProofNeeded, other.ProofNeeded)
+	return same && slices.EqualFunc(v.Metrics, other.Metrics, func(a, b Evidence) bool {
+		return a.Metric == b.Metric && a.Next == b.Next && a.Stable == b.Stable && close(a.Harm, b.Harm) && close(a.Weight, b.Weight)
+	})
+}
+
+// close compares two numbers but for their last digits.
+func close(a, b float64) bool { return a == b || math.Abs(a-b) <= 1e-9*max(math.Abs(a), math.Abs(b)) }
 
 // tame makes a number of what is none: JSON has no others.
 func tame(x float64) float64 {
