@@ -257,7 +257,10 @@ func stepText(step domain.StepRecord) string {
 	if step.Weight != nil {
 		parts = append(parts, percent(*step.Weight))
 	}
-	if step.Hold > 0 {
+	switch {
+	case step.Hold > 0 && step.Proved:
+		parts = append(parts, "until proved within", compact(seconds(step.Hold)))
+	case step.Hold > 0:
 		parts = append(parts, "for", compact(seconds(step.Hold)))
 	}
 	return strings.Join(parts, " ")

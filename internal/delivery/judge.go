@@ -24,7 +24,7 @@ type hearing struct {
 	run  *run
 	roll *rollout.Rollout
 	last *judge.Verdict
-	loud atomic.Bool // he suspects next
+	loud atomic.Bool // it suspects next
 	told map[judge.Decision]bool
 }
 
@@ -69,7 +69,7 @@ func (r *run) hear(env domain.Environment, j *domain.Judged) (stage domain.Stage
 	return stage
 }
 
-// heard is what the judge said last of production; nil before he said anything.
+// heard is what the judge said last of production; nil before it said anything.
 func (r *run) heard() *domain.Judged {
 	r.mu.Lock()
 	defer r.mu.Unlock()

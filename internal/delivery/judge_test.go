@@ -141,7 +141,7 @@ func TestTheJudgeTakesNextBack(t *testing.T) {
 	}
 }
 
-// What a judge decided, and what he said last where nothing was taken back, can be reached again from the stored ticks.
+// What a judge decided, and what it said last where nothing was taken back, can be reached again from the stored ticks.
 func TestExplainAsksTheJudgeAgain(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		w.done("a")

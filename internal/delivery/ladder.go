@@ -90,7 +90,7 @@ func (l *ladder) enough(ctx context.Context, report guard.Report) (bool, error) 
 		}
 		return l.ask(ctx, strings.TrimPrefix(report.Sentence(), "not proven: "))
 	}
-	if report.Proved() {
+	if report.Proved() && busy {
 		return true, nil
 	}
 	switch l.run.settings.Undecided {

@@ -190,8 +190,11 @@ func (r *run) endSentence(state domain.DeliveryState, cause error) string {
 	return text + ": " + cause.Error()
 }
 
-// because counts the requests that failed because of a rollout: errors of next beyond the rate that stable has, and
-// requests of stable that the proxy had to fail meanwhile.
+// chance is how likely so many errors of next may be at stable's rate before they are counted as its own.
+const chance = 0.01
+
+// because counts the requests that failed because of a rollout: errors of next beyond the rate that stable has, if they are
+// more than chance explains, and requests of stable that the proxy had to fail meanwhile.
 func (s *Service) because(roll *rollout.Rollout, t domain.Traffic, unserved int64) int64 {
 	if t.Next == nil {
 		return unserved
@@ -203,7 +206,10 @@ func (s *Service) because(roll *rollout.Rollout, t domain.Traffic, unserved int6
 	case before != nil:
 		base = before.ErrorRate
 	}
-	excess := math.Round(float64(t.Next.Errors) - base*float64(t.Next.Requests))
+	excess := 0.0
+	if guard.Binomial(t.Next.Errors, t.Next.Requests, base) <= chance {
+		excess = math.Round(float64(t.Next.Errors) - base*float64(t.Next.Requests))
+	}
 	return max(0, int64(excess)) + max(0, unserved-t.Next.Unserved)
 }
 
@@ -226,7 +232,7 @@ func (r *run) rolledBack(ctx context.Context, roll *rollout.Rollout, t domain.Tr
 		after = "after " + r.since(roll).Round(time.Second).String()
 	}
 	why := strings.TrimPrefix(cause.Error(), rolledBackPrefix)
-	counted := d.Verdict.Trigger == guard.ByJudge && why == d.Verdict.Sentence // he says the counts
+	counted := d.Verdict.Trigger == guard.ByJudge && why == d.Verdict.Sentence // it says the counts
 	if counted {
 		why, _, _ = strings.Cut(why, ". About ") // how many failed up to his word; more did
 	}

@@ -41,7 +41,7 @@ type run struct {
 
 	mu       sync.Mutex
 	asks     bool           // somebody's word is waited for
-	judged   *domain.Judged // what the judge said of production in the last second; nil before he said anything
+	judged   *domain.Judged // what the judge said of production in the last second; nil before it said anything
 	d        record
 	rollouts map[domain.Environment]*rollout.Rollout
 	leases   map[domain.Environment]func()

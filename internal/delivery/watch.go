@@ -27,11 +27,12 @@ func (s *Service) Watch(ctx context.Context, roll *rollout.Rollout, w rollout.Wa
 	defer steps.close(ctx)
 	var held atomic.Bool // by the guard
 	heard := &hearing{s: s, run: r, roll: roll.View()}
-	watcher := guard.Watcher{Limits: r.settings.Guard, Samples: samples, Proved: w.Proved, Soak: r.settings.Rollout.Soak, Held: func(v guard.Verdict) {
-		held.Store(v.Kind == guard.Hold)
-		steps.shown = "" // a hold is shown instead
-		s.held(ctx, roll, v, steps.deadline())
-	}}
+	watcher := guard.Watcher{Limits: r.settings.Guard, Samples: samples, Proved: w.Proved, Soak: r.settings.Rollout.Soak,
+		Least: config.LadderRequests, Held: func(v guard.Verdict) {
+			held.Store(v.Kind == guard.Hold)
+			steps.shown = "" // a hold is shown instead
+			s.held(ctx, roll, v, steps.deadline())
+		}}
 	watcher.Judged = func(v judge.Verdict) { heard.word(ctx, v) }
 	if w.Proof {
 		watcher.Enough = func(report guard.Report) (bool, error) { return steps.enough(ctx, report) }

@@ -145,7 +145,7 @@ func Judge(l Limits, h History) Verdict {
 	return verdict
 }
 
-// ByJudge is the trigger of the judge, and the name under which he acts.
+// ByJudge is the trigger of the judge, and the name under which it acts.
 const ByJudge = "judge"
 
 // evidence: the judge has enough of it that next is worse, or cannot trust what it sees.

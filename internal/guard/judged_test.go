@@ -159,7 +159,7 @@ func TestReportOfWhatTheJudgeSays(t *testing.T) {
 		"nothing could": {Report{Next: of(12, 0), Stable: of(300, 0), Judge: says(judge.Verdict{Decision: judge.Watch})},
 			false, NotProven, "not proven: 12 requests; would have seen an error rate of 100 % or worse"},
 		"suspected": {Report{Next: of(3100, 12), Stable: of(60_000, 60), Judge: says(judge.Verdict{Decision: judge.Watch, Evidence: 400.7, Detectable: 1.5, DetectableRate: 0.001})},
-			true, NotProven, "not proven: errors 0.39 % in 3,100 requests (stable 0.1 %), evidence of harm 400, with 1,112 it goes back"},
+			true, NotProven, "not proven: errors 0.39 % in 3,100 requests (stable 0.1 %), evidence of harm 400, with 1,111 it goes back"},
 		"below the floor": {Report{Next: of(900_000, 700), Stable: of(900_000, 180), Judge: says(judge.Verdict{Decision: judge.Watch, Evidence: 1e6, Detectable: 1.5, DetectableRate: 0.001})},
 			false, NoHarm, "no harm in 900,000 requests, errors 0.08 % (stable 0.02 %)"},
 		"no requests in this step": {Report{Stable: of(300, 0), Judge: says(judge.Verdict{Decision: judge.Promote})}, false, NoData, "no requests: nothing could be seen"},

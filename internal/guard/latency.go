@@ -87,7 +87,7 @@ func latency(l Limits, h History) Verdict {
 	next, stable := warmthOf(l, h, h.Next), warmthOf(l, h, h.Stable)
 	both, enough := stretchOf(l, h, func(t time.Time) bool { return next.at(t) && stable.at(t) })
 	if enough && both.stable >= l.LatencyLeast {
-		return both.beside(l)
+		return both.beside(l, fewVisitors(h))
 	}
 	alone, enough := stretchOf(l, h, next.at)
 	if !enough || h.BaselineP95 <= 0 {
@@ -97,7 +97,7 @@ func latency(l Limits, h History) Verdict {
 }
 
 // beside compares next with stable in the same seconds.
-func (s stretch) beside(l Limits) Verdict {
+func (s stretch) beside(l Limits, few bool) Verdict {
 	if s.next < l.LatencyLeast {
 		return Verdict{Kind: Calm}
 	}
@@ -123,6 +123,9 @@ func (s stretch) beside(l Limits) Verdict {
 	}
 	if Excess(list) > l.blame() {
 		return Verdict{Kind: Calm} // so few slow ones may be chance
+	}
+	if few {
+		return Verdict{Hold, "latency", s.sentence(l, p95, base, "on stable") + ", but few visitors make the difference"}
 	}
 	return Verdict{RollBack, "latency", s.sentence(l, p95, base, "on stable")}
 }

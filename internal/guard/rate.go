@@ -201,7 +201,7 @@ type comparison struct {
 	few bool
 }
 
-// fewVisitors reports whether the judge compares next with stable and has less than a tenth of the evidence he needs.
+// fewVisitors reports whether the judge compares next with stable and has less than a tenth of the evidence it needs.
 func fewVisitors(h History) bool {
 	v := h.Evidence
 	return v != nil && !v.History && v.Next.Requests > 0 && v.Stable.Requests > 0 && v.Evidence < suspicion*v.Needed

@@ -41,7 +41,7 @@ func (r Report) counts() (next, stable tally, unit string) {
 	return requests(&r.Next), requests(&r.Stable), "requests"
 }
 
-// told are the counts that the sentence tells: where he judged those of the judge, whose word is on the whole rollout.
+// told are the counts that the sentence tells: where it judged those of the judge, whose word is on the whole rollout.
 func (r Report) told() (next, stable tally, unit string) {
 	if v := r.judged(); v != nil && v.Next.Requests > 0 {
 		return tally{v.Next.Requests, v.Next.Errors}, tally{v.Stable.Requests, v.Stable.Errors}, "requests"
@@ -65,7 +65,7 @@ func worse(next, stable tally) bool {
 // suspicion is the share of the evidence needed to take next back with which it does not go up.
 const suspicion = 0.1
 
-// judged returns the judge's word where he saw something: requests, not jobs.
+// judged returns the judge's word where it saw something: requests, not jobs.
 func (r Report) judged() *judge.Verdict {
 	if r.Judge == nil || r.Next.Requests == 0 || r.Judge.Decision == judge.NoData {
 		return nil
@@ -167,7 +167,7 @@ func (r Report) sentence() string {
 	if r.Worse() {
 		why := "more than chance explains"
 		if v := r.judged(); v != nil {
-			why = fmt.Sprintf("evidence of harm %s, with %s it goes back", domain.Thousands(int64(v.Evidence)), domain.Thousands(int64(math.Ceil(v.Needed))))
+			why = fmt.Sprintf("evidence of harm %s, with %s it goes back", domain.Thousands(int64(v.Evidence)), domain.Thousands(int64(v.Needed)))
 		}
 		return fmt.Sprintf("not proven: errors %s in %s %s (stable %s), %s", share(next.rate()), domain.Thousands(next.n), unit, share(stable.rate()), why)
 	}

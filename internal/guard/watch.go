@@ -41,10 +41,11 @@ func (b *Breach) AskedBy() string {
 type Watcher struct {
 	Limits  Limits
 	Samples Samples
-	// Proved lets a hold end before its time, but not before Soak, once next is proved no worse, 95 % of the ticks so far were
-	// observed, nothing is held and Enough agrees.
+	// Proved lets a hold end before its time, but not before Soak, once next is proved no worse, had Least requests in this
+	// hold, 95 % of the ticks so far were observed, nothing is held and Enough agrees.
 	Proved bool
 	Soak   time.Duration
+	Least  int64
 	// Judged is told once a second what the judge says, where one judges.
 	Judged func(judge.Verdict)
 	// Held is told when the verdict becomes Hold, and with a zero Verdict when it is over.
@@ -96,7 +97,7 @@ func (w Watcher) Watch(ctx context.Context, from time.Time, hold time.Duration) 
 		held = v.Kind == Hold
 		passed := hold + now.Sub(due)
 		if hold > 0 && !held && (passed >= hold || w.Proved && !now.Before(soaked) && proved(h)) {
-			if report, over, err := w.over(ctx, h, from, min(passed, hold)); err != nil || over {
+			if report, over, err := w.over(ctx, h, from, min(passed, hold), hold); err != nil || over {
 				return report, err
 			}
 		}
@@ -112,7 +113,7 @@ func (w Watcher) Watch(ctx context.Context, from time.Time, hold time.Duration) 
 func proved(h History) bool { return h.Evidence != nil && h.Evidence.Decision == judge.Promote }
 
 // over reports whether the hold, of which so much has passed, was seen and is enough.
-func (w Watcher) over(ctx context.Context, h History, from time.Time, passed time.Duration) (Report, bool, error) {
+func (w Watcher) over(ctx context.Context, h History, from time.Time, passed, hold time.Duration) (Report, bool, error) {
 	seen, err := w.Samples.Observed(ctx, from)
 	if err != nil {
 		return Report{}, false, domain.Errorf(domain.Failed, "the ticks of the hold cannot be counted: %w", err)
@@ -121,8 +122,14 @@ func (w Watcher) over(ctx context.Context, h History, from time.Time, passed tim
 		return Report{}, false, nil
 	}
 	report := Report{From: from, To: time.Now(), Judge: h.Evidence}
-	if report.Stable, report.Next, err = w.Samples.Totals(ctx, from); err != nil || w.Enough == nil {
-		return report, err == nil, err
+	if report.Stable, report.Next, err = w.Samples.Totals(ctx, from); err != nil {
+		return report, false, err
+	}
+	if early := passed < hold; early && report.Next.Requests < w.Least {
+		return report, false, nil
+	}
+	if w.Enough == nil {
+		return report, true, nil
 	}
 	enough, err := w.Enough(report)
 	return report, enough && err == nil, err
@@ -141,7 +148,7 @@ func replay(l Limits, h History, from time.Time) *Breach {
 		past := h
 		past.Now, past.Last, past.Seconds = s.At, s.At, h.Seconds[first:n+1]
 		past.Next, past.Stable, past.Critical = starts(h.Next), starts(h.Stable), nil // their state of now says nothing about then
-		past.Evidence = nil                                                           // the judge sees every tick himself, and his word is of now
+		past.Evidence = nil                                                           // the judge sees every tick itself, and its word is of now
 		if v := Judge(l, past); v.Kind == RollBack {
 			harm := past
 			harm.Seconds = h.Seconds[:n+1]

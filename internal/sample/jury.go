@@ -36,7 +36,7 @@ type seat struct {
 func NewJury() *Jury { return &Jury{seats: map[string]*seat{}} }
 
 // Seat gives a rollout its judge, who goes on where the checkpoint was taken; an empty one is of one who has heard nothing.
-// A seated judge stays as he is. A checkpoint that does not fit c is an error and seats nobody: the evidence can still be
+// A seated judge stays as it is. A checkpoint that does not fit c is an error and seats nobody: the evidence can still be
 // had by seating without it and adding every tick from the first on.
 func (j *Jury) Seat(rollout string, c judge.Config, checkpoint []byte) error {
 	j.mu.Lock()
@@ -68,7 +68,7 @@ func (j *Jury) Leave(rollout string) {
 	delete(j.seats, rollout)
 }
 
-// Add gives each judge what the ticks say of his rollout, in their order. What he heard already changes nothing.
+// Add gives each judge what the ticks say of its rollout, in their order. What it heard already changes nothing.
 func (j *Jury) Add(ticks []measure.Tick) {
 	for i := range ticks {
 		for rollout, t := range j.heard(&ticks[i]) {
