@@ -253,12 +253,15 @@ func (c *control) build(r domain.Route, was *route, salt []byte) *route {
 	t := &route{Route: r, key: r.Key(), cookie: cookieName(r.Key())}
 	switch {
 	case was != nil && was.Rollout == r.Rollout:
-		t.salt, t.draws, t.seen = was.salt, was.draws, was.seen
+		t.salt, t.seal, t.draws, t.seen = was.salt, was.seal, was.draws, was.seen
 	case len(salt) == len(t.salt):
 		copy(t.salt[:], salt)
 		t.seen = c.recall(t)
 	default:
 		_, _ = rand.Read(t.salt[:]) // never fails
+	}
+	if t.seal == nil {
+		t.seal = newSeal(t.salt)
 	}
 	if t.draws == nil {
 		t.draws = newDrawer(t.salt)

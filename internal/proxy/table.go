@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"crypto/cipher"
 	"net"
 	"slices"
 	"strings"
@@ -27,6 +28,7 @@ type route struct {
 	domain.Route
 	key          string
 	salt         [32]byte
+	seal         cipher.Block // of the salt, for Belay's cookie
 	cookie       string
 	draws        *drawer
 	seen         *seen

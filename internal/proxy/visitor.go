@@ -1,9 +1,9 @@
 package proxy
 
 import (
-	"crypto/hmac"
+	"crypto/aes"
+	"crypto/cipher"
 	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/base64"
 	"encoding/binary"
 	"net/http"
@@ -11,38 +11,46 @@ import (
 	"github.com/belay-cd/belay/internal/domain"
 )
 
-// A visitor's cookie holds their draw, so that the weight can grow without anybody going back, and a mark that only this
-// rollout's key makes: a cookie of another rollout, or a made-up one, is drawn anew.
+// A visitor's cookie holds their draw, so that the weight can grow without anybody going back. It is one block of AES: the
+// draw, and zeros. Nobody can read from it on which side its visitor is, whether they are in the placebo, or whose draw is
+// near, and so nobody can choose among cookies before they are used. The zeros are its mark: what was made up, changed or
+// sealed under the key of another rollout opens to zeros once in 2⁹⁶ times, and its visitor is drawn anew.
 const (
-	drawBytes = 4
-	markBytes = 8
+	drawBytes  = 4
+	cookieText = (aes.BlockSize*8 + 5) / 6 // characters
 )
 
-func sealDraw(key [32]byte, u uint32) string {
-	var raw [drawBytes + markBytes]byte
-	binary.BigEndian.PutUint32(raw[:], u)
-	copy(raw[drawBytes:], mark(key, raw[:drawBytes]))
-	return base64.RawURLEncoding.EncodeToString(raw[:])
+// cookieCoding has one text for each block: the bits that the last character has left over are zero.
+var cookieCoding = base64.RawURLEncoding.Strict()
+
+// newSeal makes the cipher of a rollout's cookies from its salt. It is made once: to lay out an AES key takes longer than to
+// use it.
+func newSeal(salt [32]byte) cipher.Block {
+	key := sha256.Sum256(append([]byte("cookie of a visitor:"), salt[:]...))
+	seal, _ := aes.NewCipher(key[:]) // fails for keys of other lengths only
+	return seal
 }
 
-func openDraw(key [32]byte, value string) (uint32, bool) {
-	var raw [drawBytes + markBytes]byte
-	if base64.RawURLEncoding.DecodedLen(len(value)) != len(raw) {
+func sealDraw(seal cipher.Block, u uint32) string {
+	var raw [aes.BlockSize]byte
+	binary.BigEndian.PutUint32(raw[:], u)
+	seal.Encrypt(raw[:], raw[:])
+	return cookieCoding.EncodeToString(raw[:])
+}
+
+func openDraw(seal cipher.Block, value string) (uint32, bool) {
+	var raw [aes.BlockSize]byte
+	if len(value) != cookieText {
 		return 0, false
 	}
-	if _, err := base64.RawURLEncoding.Decode(raw[:], []byte(value)); err != nil {
+	if n, err := cookieCoding.Decode(raw[:], []byte(value)); err != nil || n != len(raw) {
 		return 0, false
 	}
-	if subtle.ConstantTimeCompare(raw[drawBytes:], mark(key, raw[:drawBytes])) != 1 {
+	seal.Decrypt(raw[:], raw[:])
+	if [aes.BlockSize - drawBytes]byte(raw[drawBytes:]) != [aes.BlockSize - drawBytes]byte{} {
 		return 0, false
 	}
 	return binary.BigEndian.Uint32(raw[:]), true
-}
-
-func mark(key [32]byte, draw []byte) []byte {
-	h := hmac.New(sha256.New, key[:])
-	h.Write(draw)
-	return h.Sum(nil)[:markBytes]
 }
 
 // hashDraw turns an app's own id of a visitor into their draw.
@@ -99,12 +107,12 @@ func (t *route) drawFor(r *http.Request) ticket {
 		return ticket{draw: hashDraw(t.salt, id), own: true}
 	}
 	for _, c := range r.CookiesNamed(t.cookie) {
-		if u, ok := openDraw(t.salt, c.Value); ok {
+		if u, ok := openDraw(t.seal, c.Value); ok {
 			return ticket{draw: u}
 		}
 	}
 	u := t.draws.draw()
-	return ticket{draw: u, fresh: true, cookie: sealDraw(t.salt, u)}
+	return ticket{draw: u, fresh: true, cookie: sealDraw(t.seal, u)}
 }
 
 func stickyID(s *domain.Sticky, r *http.Request) string {
