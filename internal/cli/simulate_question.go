@@ -9,7 +9,6 @@ import (
 
 	"github.com/belay-cd/belay/internal/config"
 	"github.com/belay-cd/belay/internal/domain"
-	"github.com/belay-cd/belay/internal/judge"
 	"github.com/belay-cd/belay/internal/judge/lab"
 )
 
@@ -262,10 +261,7 @@ func minutesOf(plan []lab.Step) int {
 
 // heldTo is what a file holds its releases to.
 func heldTo(f *config.File, name string) held {
-	h := defaultHeld()
-	h.file, h.name, h.app, h.visitor = f, name, string(f.App), f.Rollout.Split == config.Visitor
-	h.judge.Alpha, h.judge.Floor = float64(f.Guard.FalseRollbacks), float64(f.Guard.ErrorFloor)
-	h.judge.Margin, h.judge.Limit = 1+float64(f.Guard.Margin), float64(f.Verify.ErrorRate)
+	h := held{file: f, name: name, app: string(f.App), visitor: f.Rollout.Split == config.Visitor, judge: f.Judge()}
 	plan, _ := planOf(f)
 	h.judge.Minutes = minutesOf(plan)
 	return h
@@ -273,9 +269,9 @@ func heldTo(f *config.File, name string) held {
 
 // defaultHeld is what releases are held to where no file says anything.
 func defaultHeld() held {
+	var none *config.File
+	h := held{visitor: true, judge: none.Judge()}
 	plan, _ := planOf(nil)
-	return held{visitor: true, judge: judge.Config{
-		Alpha: config.DefaultFalseRollbacks, Beta: config.JudgeBeta, Ratio: config.JudgeRatio, Floor: config.DefaultErrorFloor,
-		Margin: 1 + config.DefaultMargin, Grain: config.JudgeGrain, Limit: config.DefaultVerifyErrorRate, Minutes: minutesOf(plan),
-	}}
+	h.judge.Minutes = minutesOf(plan)
+	return h
 }

@@ -46,11 +46,7 @@ func newSettings(own, last *config.File, floors domain.Floors) (settings, *confi
 			WarmUp: config.WarmUp, CrashLoop: crashLoop, Silence: config.NoTicksHold,
 			Blame: float64(effective.Guard.FalseRollbacks) / config.BlameLooks,
 		},
-		Judge: judge.Config{
-			Alpha: float64(effective.Guard.FalseRollbacks), Beta: config.JudgeBeta, Ratio: config.JudgeRatio,
-			Floor: float64(effective.Guard.ErrorFloor), Margin: 1 + float64(effective.Guard.Margin), Grain: config.JudgeGrain,
-			Limit: float64(effective.Verify.ErrorRate),
-		},
+		Judge:           effective.Judge(),
 		VerifyErrorRate: float64(effective.Verify.ErrorRate),
 		VerifyLatency:   float64(effective.Verify.Latency),
 		Rollout:         rolloutSettings(effective),
