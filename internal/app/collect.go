@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/belay-cd/belay/internal/domain"
@@ -39,7 +40,7 @@ func (c *collector) catchUp(ctx context.Context) {
 			return // the steady pull goes on from here
 		}
 		boot = page.Boot
-		c.keep.add(ctx, c.book.Add(c.masked(page.Ticks)...))
+		c.keep.add(c.book.Add(c.masked(page.Ticks)...))
 	}
 }
 
@@ -63,8 +64,11 @@ func (c *collector) masked(ticks []measure.Tick) []measure.Tick {
 	return ticks
 }
 
-// run pulls until ctx ends.
+// run pulls, and has stored what it pulled, until ctx ends.
 func (c *collector) run(ctx context.Context) {
+	var saver sync.WaitGroup
+	saver.Go(func() { c.keep.run(ctx) })
+	defer saver.Wait()
 	boot := ""
 	for ctx.Err() == nil {
 		page, err := c.proxy.Ticks(ctx, boot, c.book.Last(boot), tickWait)
@@ -76,7 +80,7 @@ func (c *collector) run(ctx context.Context) {
 			continue
 		}
 		boot = page.Boot
-		c.keep.add(ctx, c.book.Add(c.masked(page.Ticks)...))
+		c.keep.add(c.book.Add(c.masked(page.Ticks)...))
 	}
 }
 

@@ -3,7 +3,10 @@ package app
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,17 +27,21 @@ type evidenceStore interface {
 }
 
 // keeper brings what the proxy counted to the judges and to the store, each tick once and in one order. Judges hear a tick
-// before it is stored, because a full or slow disk must not make them deaf; what is stored of a judge never knows a tick
-// that is not stored.
+// at once: it then waits in memory until the store has it, because a full or slow disk must not make them deaf. What is
+// stored of a judge never knows a tick that is not stored.
 type keeper struct {
 	jury  *sample.Jury
 	store evidenceStore
 	log   *slog.Logger
+	woken chan struct{} // there may be something to store
 
-	mu      sync.Mutex       // from when judges hear a tick until it is stored
-	unsaved []measure.Tick   // what the store did not take yet, in order
-	saved   map[string]int64 // newest stored number of each life of the proxy
-	part    int              // of the judges, whose turn it is
+	writing chan struct{} // holds whoever writes; taken before mu
+	part    int           // of the judges, whose turn it is
+
+	mu      sync.Mutex       // what judges heard and what waits change together; never held during a write
+	waiting []measure.Tick   // heard, but not known to be stored, in order
+	gone    int64            // how many left waiting since the start
+	stored  map[string]int64 // of each life of the proxy, the newest number that an earlier server stored
 	closed  bool
 }
 
@@ -42,15 +49,26 @@ type keeper struct {
 // heard since is read from the stored ticks when he goes on.
 const checkpointEvery = 10
 
-// unsavedMost bounds what waits for a store that takes nothing: as many seconds as the proxy keeps.
-const unsavedMost = 7200
+// waitingMost bounds what waits for a store that takes nothing: as many seconds as the proxy keeps.
+const waitingMost = 7200
+
+// batchMost bounds the ticks of one write: others write to the same disk, and a full one takes none of them.
+const batchMost = 60
+
+// Pauses between two writes.
+const (
+	savePause  = 900 * time.Millisecond // the next tick, a second after the one before, is stored at once
+	retryPause = time.Second            // after the first failure; each further one doubles it
+	retryMost  = 30 * time.Second
+)
 
 func newKeeper(s evidenceStore, log *slog.Logger) *keeper {
-	return &keeper{jury: sample.NewJury(), store: s, log: log, saved: map[string]int64{}}
+	return &keeper{jury: sample.NewJury(), store: s, log: log,
+		woken: make(chan struct{}, 1), writing: make(chan struct{}, 1), stored: map[string]int64{}}
 }
 
-// add takes ticks that are new, in their order.
-func (k *keeper) add(ctx context.Context, fresh []measure.Tick) {
+// add takes ticks that are new, in their order. It does not wait for the store.
+func (k *keeper) add(fresh []measure.Tick) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.closed || len(fresh) == 0 {
@@ -58,53 +76,146 @@ func (k *keeper) add(ctx context.Context, fresh []measure.Tick) {
 	}
 	k.jury.Add(fresh)
 	if served(fresh) { // an idle second is worth no write
-		k.await(ctx, fresh)
+		k.waiting = append(k.waiting, fresh...)
+		k.leave(k.gone + int64(len(k.waiting)-waitingMost))
+	}
+	k.wake()
+}
+
+func (k *keeper) wake() {
+	select {
+	case k.woken <- struct{}{}:
+	default:
+	}
+}
+
+// leave lets go of the ticks before the nth that ever waited. Some may have left already, to keep the bound.
+func (k *keeper) leave(nth int64) {
+	if over := nth - k.gone; over > 0 {
+		k.waiting, k.gone = k.waiting[over:], nth
+	}
+	if len(k.waiting) == 0 {
+		k.waiting = nil // and the memory under it
+	}
+}
+
+// run stores what waits until ctx ends, about once a second, and less often while the store fails.
+func (k *keeper) run(ctx context.Context) {
+	retry := retryPause
+	for {
+		select {
+		case <-k.woken:
+		case <-ctx.Done():
+			return
+		}
+		pause := savePause
+		if err := k.turn(ctx); err == nil {
+			retry = retryPause
+		} else if ctx.Err() == nil {
+			pause, retry = retry, min(2*retry, retryMost)
+			k.log.Error("store the ticks", "error", err, "again in", pause)
+			k.wake()
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// turn stores a batch, and the judges whose turn it is.
+func (k *keeper) turn(ctx context.Context) error {
+	k.writing <- struct{}{}
+	defer func() { <-k.writing }()
+	k.mu.Lock()
+	closed := k.closed
+	k.mu.Unlock()
+	if closed {
+		return nil
 	}
 	k.part = (k.part + 1) % checkpointEvery
-	if err := k.save(ctx, k.part, checkpointEvery); err != nil && ctx.Err() == nil {
-		k.log.Error("store the ticks", "error", err)
+	more, err := k.save(ctx, k.part, checkpointEvery)
+	if more {
+		k.wake()
 	}
+	return err
 }
 
-// await puts the ticks into the line of those that are to be stored. Of a life of the proxy that the store knows from before
-// a restart, only what it does not have.
-func (k *keeper) await(ctx context.Context, fresh []measure.Tick) {
-	for _, t := range fresh {
-		last, known := k.saved[t.Boot]
-		if !known {
-			var err error
-			if last, err = k.store.LastTick(ctx, t.Boot); err == nil {
-				k.saved[t.Boot] = last
-			}
-		}
-		if t.N > last {
-			k.unsaved = append(k.unsaved, t)
-		}
+// save stores the first of what waits in one transaction, and with the last of it one part of the judges: they know
+// nothing else. More says that others wait already, for a batch of their own.
+func (k *keeper) save(ctx context.Context, part, of int) (more bool, err error) {
+	if err := k.learn(ctx); err != nil {
+		return false, err
 	}
-	if over := len(k.unsaved) - unsavedMost; over > 0 {
-		k.unsaved = k.unsaved[over:]
-	}
-}
-
-// save stores what waits, and one part of the judges, in one transaction.
-func (k *keeper) save(ctx context.Context, part, of int) error {
-	judges, err := k.jury.Checkpoints(part, of)
+	c, nth, more, err := k.batch(part, of)
 	if err != nil {
-		return err
+		return false, err
 	}
-	if err := k.store.SaveCheckpoint(ctx, store.Checkpoint{Ticks: k.unsaved, Judges: judges}); err != nil {
-		return err // the judges are stored again when they have heard more: until then the ticks have it
+	if err := k.store.SaveCheckpoint(ctx, c); err != nil {
+		return false, err // the judges are stored again when they have heard more: until then the ticks have it
 	}
-	k.unsaved = nil
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.leave(nth)
+	return more, nil
+}
+
+// learn asks what the store has from before a restart of the lives of the proxy that it was not asked about.
+func (k *keeper) learn(ctx context.Context) error {
+	asked := map[string]int64{}
+	k.mu.Lock()
+	for _, t := range k.waiting {
+		if _, known := k.stored[t.Boot]; !known {
+			asked[t.Boot] = 0
+		}
+	}
+	k.mu.Unlock()
+	for boot := range asked {
+		last, err := k.store.LastTick(ctx, boot)
+		if err != nil {
+			return err
+		}
+		asked[boot] = last
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	maps.Copy(k.stored, asked)
 	return nil
+}
+
+// batch is what is to be stored next, and up to which tick that ever waited it reaches.
+func (k *keeper) batch(part, of int) (c store.Checkpoint, nth int64, more bool, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	n := 0
+	for ; n < len(k.waiting) && len(c.Ticks) < batchMost; n++ {
+		if t := k.waiting[n]; t.N > k.stored[t.Boot] {
+			c.Ticks = append(c.Ticks, t)
+		}
+	}
+	if more = n < len(k.waiting); !more {
+		c.Judges, err = k.jury.Checkpoints(part, of)
+	}
+	return c, k.gone + int64(n), more, err
 }
 
 // close stores all that is known. Nothing is stored after it.
 func (k *keeper) close(ctx context.Context) error {
 	k.mu.Lock()
-	defer k.mu.Unlock()
 	k.closed = true
-	return k.save(ctx, 0, 1)
+	k.mu.Unlock()
+	select {
+	case k.writing <- struct{}{}:
+		defer func() { <-k.writing }()
+	case <-ctx.Done():
+		return fmt.Errorf("store the last ticks: %w", ctx.Err())
+	}
+	for {
+		if more, err := k.save(ctx, 0, 1); err != nil || !more {
+			return err
+		}
+	}
 }
 
 // seat gives an open rollout its judge: as he was stored, with all that was counted since. One who cannot go on from there
@@ -113,7 +224,7 @@ func (k *keeper) seat(ctx context.Context, rec domain.RolloutRecord, c judge.Con
 	if c.Alpha <= 0 || rec.Ended != nil || k.jury.Seated(rec.ID) {
 		return nil
 	}
-	k.mu.Lock() // no tick is between the judges and the store
+	k.mu.Lock() // no tick is heard meanwhile, and what waits now stays until all of it is heard
 	defer k.mu.Unlock()
 	if k.jury.Seated(rec.ID) {
 		return nil
@@ -140,7 +251,7 @@ func (k *keeper) seat(ctx context.Context, rec domain.RolloutRecord, c judge.Con
 		k.jury.Leave(rec.ID) // half of the evidence is none
 		return err
 	}
-	k.jury.Add(k.unsaved)
+	k.jury.Add(k.waiting) // a write may have stored some of them meanwhile: those were heard
 	return nil
 }
 
@@ -151,10 +262,10 @@ func ofRollout(rec domain.RolloutRecord, after int64) store.TickFilter {
 // errReplayed ends a replay at its last tick.
 var errReplayed = errors.New("replayed")
 
-// replay judges the stored ticks of a rollout again, up to the last one that is in stop.
+// replay judges the ticks of a rollout again, up to the last one that is in stop: those that are stored, and those that wait.
 func (k *keeper) replay(ctx context.Context, rec domain.RolloutRecord, c judge.Config, stop judge.Verdict) (judge.Verdict, int, error) {
 	again, heard := judge.New(c), 0
-	err := k.store.EachTick(ctx, ofRollout(rec, 0), func(t measure.Tick) error {
+	hear := func(t measure.Tick) error {
 		if said, ok := sample.TickOf(&t, rec.ID); ok && again.Tick(said) {
 			heard++
 		}
@@ -162,7 +273,14 @@ func (k *keeper) replay(ctx context.Context, rec domain.RolloutRecord, c judge.C
 			return errReplayed
 		}
 		return nil
-	})
+	}
+	k.mu.Lock()
+	waiting := slices.Clone(k.waiting) // before the store is read, so that no tick is in neither
+	k.mu.Unlock()
+	err := k.store.EachTick(ctx, ofRollout(rec, 0), hear)
+	for i := 0; i < len(waiting) && err == nil; i++ {
+		err = hear(waiting[i])
+	}
 	if err != nil && !errors.Is(err, errReplayed) {
 		return judge.Verdict{}, heard, err
 	}

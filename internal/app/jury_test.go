@@ -25,25 +25,36 @@ import (
 
 var strict = judge.Config{Alpha: 0.001, Beta: 0.05, Ratio: 1.25, Floor: 0.001, Margin: 1.2, Grain: 5 * time.Millisecond, Limit: 0.2, Minutes: 15}
 
-// ledger is a store that notes what it took, and may refuse.
+// ledger is a store that notes what it took. It may refuse, or take something and fail to say so; and it tells when a
+// write begins and when it ends.
 type ledger struct {
 	*store.Store
-	full bool
-	took []measure.Tick
+	full, mute    bool
+	before, after func()
+	took          []measure.Tick
 }
 
 func (l *ledger) SaveCheckpoint(ctx context.Context, c store.Checkpoint) error {
 	if l.full {
 		return errors.New("the disk is full")
 	}
+	if l.before != nil {
+		l.before()
+	}
 	err := l.Store.SaveCheckpoint(ctx, c)
 	if err == nil {
 		l.took = append(l.took, c.Ticks...)
 	}
+	if l.after != nil {
+		l.after()
+	}
+	if l.mute {
+		return errors.New("did it?")
+	}
 	return err
 }
 
-// served is a machine with some rollouts, a proxy that counts, and a server that comes and goes.
+// machine is a machine with some rollouts, a proxy that counts, and a server that comes and goes.
 type machine struct {
 	t        *testing.T
 	dice     *rand.Rand
@@ -100,7 +111,7 @@ func (m *machine) start() {
 // stop ends the server, in good order or not.
 func (m *machine) stop(orderly bool) {
 	if orderly {
-		m.disk.full = false
+		m.disk.full, m.disk.mute = false, false
 		if err := m.keep.close(m.t.Context()); err != nil {
 			m.t.Fatal(err)
 		}
@@ -109,9 +120,9 @@ func (m *machine) stop(orderly bool) {
 		m.t.Fatal(err)
 	}
 	m.taken = append(m.taken, m.disk.took...)
-	unsaved := m.keep.unsaved
+	waiting := m.keep.waiting
 	m.keep = nil
-	m.forget(slices.DeleteFunc(unsaved, func(t measure.Tick) bool { // the next server takes it from the proxy
+	m.forget(slices.DeleteFunc(waiting, func(t measure.Tick) bool { // the next server takes it from the proxy
 		return slices.ContainsFunc(m.held, func(h measure.Tick) bool { return key(h) == key(t) })
 	}))
 }
@@ -172,7 +183,7 @@ func (m *machine) forget(gone []measure.Tick) {
 		have[key(t)] = true
 	}
 	if m.keep != nil {
-		for _, list := range [][]measure.Tick{m.disk.took, m.keep.unsaved} {
+		for _, list := range [][]measure.Tick{m.disk.took, m.keep.waiting} {
 			for _, t := range list {
 				have[key(t)] = true
 			}
@@ -192,7 +203,7 @@ func (m *machine) pull() {
 			page = append(page, t)
 		}
 	}
-	m.keep.add(m.t.Context(), m.book.Add(page...))
+	m.keep.add(m.book.Add(page...))
 }
 
 func (m *machine) seat(r domain.RolloutRecord) {
@@ -222,6 +233,8 @@ func (m *machine) second() {
 		m.held, m.n, m.boot = nil, 0, fmt.Sprintf("life %d", len(m.all))
 	case roll < 20:
 		m.disk.full = !m.disk.full
+	case roll < 28:
+		m.disk.mute = !m.disk.mute
 	}
 	for _, r := range m.rollouts {
 		if m.dice.IntN(3) == 0 {
@@ -231,6 +244,42 @@ func (m *machine) second() {
 	if m.dice.IntN(5) > 0 {
 		m.pull()
 	}
+	if m.dice.IntN(4) > 0 {
+		m.write()
+	}
+}
+
+// write is a turn of the store. While it takes, the proxy counts, judges hear it, one sits down again, and a verdict is
+// reached again.
+func (m *machine) write() {
+	meanwhile := func() {
+		m.count()
+		m.pull()
+		r := m.rollouts[m.dice.IntN(len(m.rollouts))]
+		m.seat(r)
+		said, _ := m.keep.jury.Verdict(r.ID)
+		m.keep.jury.Leave(r.ID)
+		m.seat(r)
+		if again, _ := m.keep.jury.Verdict(r.ID); !reflect.DeepEqual(again, said) {
+			m.t.Errorf("seated again during a write: %+v\nwant %+v", again, said)
+		}
+		if said.Boot == "" {
+			return
+		}
+		if again, _, err := m.keep.replay(m.t.Context(), r, strict, said); err != nil || !reflect.DeepEqual(again, said) {
+			m.t.Errorf("replayed during a write, %v: %+v\nwant %+v", err, again, said)
+		}
+	}
+	switch m.dice.IntN(3) {
+	case 0:
+		m.disk.before = meanwhile
+	case 1:
+		m.disk.after = meanwhile
+	}
+	if err := m.keep.turn(m.t.Context()); err != nil && !m.disk.full && !m.disk.mute {
+		m.t.Error(err)
+	}
+	m.disk.before, m.disk.after = nil, nil
 }
 
 // Servers and proxies die at any moment: the evidence is the same, bit for bit, as if none of them had, but for the seconds that nobody ever
@@ -299,9 +348,7 @@ func (m *machine) check() {
 			t.Errorf("%s again, from %d ticks, %v: %+v\nwant %+v", r.ID, heard, err, again, said)
 		}
 	}
-	if err := m.keep.save(t.Context(), 0, 1); err != nil { // who heard something since he was stored last
-		t.Fatal(err)
-	}
+	saveAll(t, m.keep) // who heard something since he was stored last
 	for _, r := range m.rollouts {
 		if known, _, err := m.disk.JudgeOf(t.Context(), r.ID); err != nil || string(known) != string(want[r.ID]) {
 			t.Errorf("%s: another evidence, %v", r.ID, err)
@@ -348,6 +395,17 @@ func TestEvidenceIsNeverForgotten(t *testing.T) {
 	s.judged = strict
 	if h := g.history(t, s, time.Now()); h.Evidence == nil || h.Evidence.Decision != judge.Hold || !strings.Contains(h.Evidence.Sentence, "cannot be read") {
 		t.Errorf("%+v", h.Evidence)
+	}
+}
+
+// saveAll stores all that a keeper has.
+func saveAll(tb testing.TB, k *keeper) {
+	tb.Helper()
+	for more := true; more; {
+		var err error
+		if more, err = k.save(tb.Context(), 0, 1); err != nil {
+			tb.Fatal(err)
+		}
 	}
 }
 
@@ -431,48 +489,5 @@ func TestReplaySaysWhatIsMissing(t *testing.T) {
 	m.keep.jury.Leave(r.ID)
 	if m.seat(r); m.keep.jury.Seated(r.ID) {
 		t.Error("a judge of a rollout that is over")
-	}
-}
-
-// BenchmarkSeat is how long it takes until a judge is back: from his checkpoint and the ten ticks after it, or from all
-// ticks of an hour.
-func BenchmarkSeat(b *testing.B) {
-	for _, replayed := range []int{10, 3600} {
-		b.Run(fmt.Sprint(replayed), func(b *testing.B) {
-			s, err := store.Open(b.Context(), filepath.Join(b.TempDir(), "belay.db"), nil)
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer func() { _ = s.Close() }()
-			m := &machine{dice: rand.New(rand.NewPCG(1, 1)), boot: "b", lost: map[string]bool{}}
-			r, err := s.OpenRollout(b.Context(), domain.RolloutRecord{ID: "rol_0", App: "shop", Environment: domain.Production, State: domain.RolloutOpen})
-			if err != nil {
-				b.Fatal(err)
-			}
-			m.rollouts = []domain.RolloutRecord{r}
-			k := newKeeper(s, slog.New(slog.DiscardHandler))
-			for n := range 3600 {
-				if n == 3600-replayed && replayed < 3600 {
-					if err := k.seat(b.Context(), r, strict); err != nil {
-						b.Fatal(err)
-					}
-					if err := k.save(b.Context(), 0, 1); err != nil {
-						b.Fatal(err)
-					}
-					k.jury.Leave(r.ID)
-				}
-				m.count()
-				k.unsaved = append(k.unsaved, m.held[len(m.held)-1])
-			}
-			if err := k.save(b.Context(), 0, 1); err != nil {
-				b.Fatal(err)
-			}
-			for b.Loop() {
-				if err := k.seat(b.Context(), r, strict); err != nil {
-					b.Fatal(err)
-				}
-				k.jury.Leave(r.ID)
-			}
-		})
 	}
 }
