@@ -175,6 +175,9 @@ func TestAFullDiskIsAskedLessOften(t *testing.T) {
 		if tried = d.fill(true) - tried; tried < 2 || tried > 3 {
 			t.Errorf("asked %d times in seven seconds of another failure", tried)
 		}
+		d.fill(false)
+		time.Sleep(time.Minute) // fake time, without a tick
+		d.holds(1, 352)
 	})
 }
 
@@ -200,9 +203,11 @@ func TestWhatWaitsIsBounded(t *testing.T) {
 		}()
 		synctest.Wait()
 		add(20)
+		k.mu.Lock()
 		if len(k.waiting) != waitingMost || k.waiting[0].N != 21 {
 			t.Errorf("%d wait from %d on", len(k.waiting), k.waiting[0].N)
 		}
+		k.mu.Unlock()
 		<-wrote
 		if k.waiting[0].N != 61 {
 			t.Errorf("they wait from %d on", k.waiting[0].N)
