@@ -219,15 +219,15 @@ func (j *Judge) Verdict() Verdict {
 func (v Verdict) Same(other Verdict) bool {
 	same := v.Method == other.Method && v.Decision == other.Decision && v.Metric == other.Metric && v.History == other.History &&
 		v.Next == other.Next && v.Stable == other.Stable && v.Ticks == other.Ticks && v.Boot == other.Boot && v.N == other.N &&
-		close(v.Evidence, other.Evidence) && close(v.Needed, other.Needed) &&
-		close(v.Proof, other.Proof) && close(v.ProofNeeded, other.ProofNeeded)
+		alike(v.Evidence, other.Evidence) && alike(v.Needed, other.Needed) &&
+		alike(v.Proof, other.Proof) && alike(v.ProofNeeded, other.ProofNeeded)
 	return same && slices.EqualFunc(v.Metrics, other.Metrics, func(a, b Evidence) bool {
-		return a.Metric == b.Metric && a.Next == b.Next && a.Stable == b.Stable && close(a.Harm, b.Harm) && close(a.Weight, b.Weight)
+		return a.Metric == b.Metric && a.Next == b.Next && a.Stable == b.Stable && alike(a.Harm, b.Harm) && alike(a.Weight, b.Weight)
 	})
 }
 
-// close compares two numbers but for their last digits.
-func close(a, b float64) bool { return a == b || math.Abs(a-b) <= 1e-9*max(math.Abs(a), math.Abs(b)) }
+// alike compares two numbers but for their last digits.
+func alike(a, b float64) bool { return a == b || math.Abs(a-b) <= 1e-9*max(math.Abs(a), math.Abs(b)) }
 
 // tame makes a number of what is none: JSON has no others.
 func tame(x float64) float64 {
