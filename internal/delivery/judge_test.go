@@ -311,7 +311,7 @@ func TestSuspicionDoesNotGoUp(t *testing.T) {
 		b := w.ship("b")
 		w.until("somebody is asked", func() bool {
 			d := w.stored(b.Number)
-			return d.Wait != nil && strings.Contains(d.Wait.Reason, "evidence of harm 400, with 1,112 it goes back")
+			return d.Wait != nil && strings.Contains(d.Wait.Reason, "evidence of harm 400, with 1,111 it goes back")
 		})
 		d := w.await(b.Number)
 		w.want("once it is gone", d, domain.DoneState, only("b", false))
