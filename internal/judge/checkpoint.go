@@ -11,7 +11,7 @@ import (
 )
 
 // checkpointVersion is the first byte of a checkpoint.
-const checkpointVersion = 2
+const checkpointVersion = 3
 
 // ErrOtherConfig says that a checkpoint was made under another configuration: evidence is not carried over from one bet to
 // another.

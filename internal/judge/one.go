@@ -28,26 +28,18 @@ func newBernoulli(p0 float64) bernoulli {
 	return b
 }
 
-// bet multiplies the bets with k bad ones of n.
-func (b *bernoulli) bet(logs []float64, k, n int64) {
+// bet multiplies the bets with k bad ones of n, none by more than exp(most). A bet that wins less is still a bet.
+func (b *bernoulli) bet(logs []float64, k, n int64, most float64) {
 	good := float64(max(n-k, 0))
 	for j := range logs {
-		logs[j] += float64(k)*b.bad[j] + good*b.good[j]
+		logs[j] += min(float64(k)*b.bad[j]+good*b.good[j], most)
 	}
 }
 
 // mostAtOnce is ln of what a bet without a control may win in one tick: so much that half a minute in which everything fails
 // is enough, and less is not. Requests of one second share its fate, a database that restarts, say, and are not as many
-// witnesses. A bet that wins less is still a bet.
+// witnesses.
 const mostAtOnce = 0.35
-
-// cautious multiplies the bets, none by more than mostAtOnce.
-func (b *bernoulli) cautious(logs []float64, k, n int64) {
-	good := float64(max(n-k, 0))
-	for j := range logs {
-		logs[j] += min(float64(k)*b.bad[j]+good*b.good[j], mostAtOnce)
-	}
-}
 
 // most is the error rate that holds next: the limit, or what stable had in its worst minute before and is tolerated of next
 // beside it. An app that always fails more often than the limit is not held for that.
@@ -68,7 +60,7 @@ type limit struct {
 }
 
 func (l *limit) add(t Total, needed float64) {
-	l.bet(l.logs[:], t.Errors, t.Requests)
+	l.bet(l.logs[:], t.Errors, t.Requests, math.Inf(1))
 	for j := range l.logs {
 		l.logs[j] = min(max(l.logs[j], 0), needed+5)
 	}
@@ -94,7 +86,7 @@ func (p *past) add(s *Side, cold bool, minute int64, planned int) {
 	p.next.Requests += s.Requests
 	p.next.Errors += s.Errors
 	p.errors.begin(minute, planned, evenOdds)
-	p.errorsBet.cautious(p.errors.logs, s.Errors, s.Requests)
+	p.errorsBet.bet(p.errors.logs, s.Errors, s.Requests, mostAtOnce)
 	if p.slow == 0 || cold {
 		return
 	}
@@ -108,7 +100,7 @@ func (p *past) add(s *Side, cold bool, minute int64, planned int) {
 	p.timed += timed
 	p.slowed += slowed
 	p.latency.begin(minute, planned, evenOdds)
-	p.latencyBet.cautious(p.latency.logs, slowed, timed)
+	p.latencyBet.bet(p.latency.logs, slowed, timed, mostAtOnce)
 }
 
 // total is ln E of the comparison with history, half on each.

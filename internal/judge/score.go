@@ -80,7 +80,9 @@ var (
 	harmMenu = newMenu(tails, []float64{1.5, 2.5, 6, 25}, []float64{.05, .1, .2, .4, .8, 1.2})
 	// A part has fewer, because there are many parts.
 	partMenu = newMenu([]float64{.5, .9, .99}, []float64{2, 5, 25}, []float64{.1, .2, .4, .8})
-	safeMenu = newMenu(tails, []float64{.7, .4, .15}, []float64{-.05, -.1, -.2, -.4, -.8, -1.2})
+	// Safety is proved at each quantile of its own, up to the p95.
+	safeTails = tails[:4]
+	safeMenu  = newMenu(safeTails, []float64{.7, .4, .15}, nil)
 )
 
 // scores multiplies bets with one stratum's latencies, of which there are some on both sides. Null: a unit's latency with

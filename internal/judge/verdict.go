@@ -97,10 +97,9 @@ func (j *Judge) find() finding {
 // any of them is proved only if that one is rejected, so that no stake has to be shared (Berger 1982, intersection-union).
 // Betting on all of them together would let a quick majority prove a slow tail.
 func (j *Judge) swiftness() float64 {
-	const upTo = 4 // of tails
-	least, per := math.Inf(1), len(safeMenu.steps)/len(tails)
-	for i := range upTo {
-		one := sumLog(j.swift[i*per:(i+1)*per]) + math.Log(2*float64(len(tails)))
+	least, per := math.Inf(1), len(safeMenu.steps)/len(safeTails)
+	for i := range safeTails {
+		one := sumLog(j.swift[i*per:(i+1)*per]) + math.Log(2*float64(len(safeTails)))
 		if !finite(one) {
 			return one // so that it is seen
 		}
