@@ -259,6 +259,25 @@ func ofRollout(rec domain.RolloutRecord, after int64) store.TickFilter {
 	return store.TickFilter{App: rec.App, Environment: rec.Environment, Rollout: rec.ID, After: after}
 }
 
+// each calls see for every tick of a rollout: those that are stored, then those that wait. A tick that is stored meanwhile
+// comes once.
+func (k *keeper) each(ctx context.Context, rec domain.RolloutRecord, see func(measure.Tick) error) error {
+	k.mu.Lock()
+	waiting := slices.Clone(k.waiting) // before the store is read, so that no tick is in neither
+	k.mu.Unlock()
+	stored := map[string]int64{}
+	err := k.store.EachTick(ctx, ofRollout(rec, 0), func(t measure.Tick) error {
+		stored[t.Boot] = max(stored[t.Boot], t.N)
+		return see(t)
+	})
+	for i := 0; i < len(waiting) && err == nil; i++ {
+		if t := waiting[i]; t.N > stored[t.Boot] {
+			err = see(t)
+		}
+	}
+	return err
+}
+
 // errReplayed ends a replay at its last tick.
 var errReplayed = errors.New("replayed")
 
@@ -274,13 +293,7 @@ func (k *keeper) replay(ctx context.Context, rec domain.RolloutRecord, c judge.C
 		}
 		return nil
 	}
-	k.mu.Lock()
-	waiting := slices.Clone(k.waiting) // before the store is read, so that no tick is in neither
-	k.mu.Unlock()
-	err := k.store.EachTick(ctx, ofRollout(rec, 0), hear)
-	for i := 0; i < len(waiting) && err == nil; i++ {
-		err = hear(waiting[i])
-	}
+	err := k.each(ctx, rec, hear)
 	if err != nil && !errors.Is(err, errReplayed) {
 		return judge.Verdict{}, heard, err
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/belay-cd/belay/internal/delivery"
 	"github.com/belay-cd/belay/internal/domain"
+	"github.com/belay-cd/belay/internal/guard"
 	"github.com/belay-cd/belay/internal/sample"
 )
 
@@ -138,7 +139,7 @@ func errorLimit(next, beside sample.Sum, baseline *domain.Figures, limit float64
 		whose = fmt.Sprintf("stable: %.2f %% before", normal*100)
 	}
 	switch {
-	case atLeast(next.Errors, next.Requests, normal) < chance:
+	case guard.Binomial(next.Errors, next.Requests, normal) < chance:
 		rec.State = "failed"
 		if whose != "" {
 			rec.Message += "; " + whose
@@ -184,24 +185,6 @@ func latencyLimit(next, beside sample.Sum, baseline *domain.Figures, growth floa
 		rec.State = "failed"
 		return rec, false
 	}
-}
-
-// atLeast is the probability of at least k failures among n requests that fail with probability p each.
-func atLeast(k, n int64, p float64) float64 {
-	if k <= 0 {
-		return 1
-	}
-	if p >= 1 {
-		return 1
-	}
-	lg := func(x int64) float64 { v, _ := math.Lgamma(float64(x) + 1); return v }
-	term := math.Exp(lg(n) - lg(k) - lg(n-k) + float64(k)*math.Log(p) + float64(n-k)*math.Log1p(-p))
-	sum := 0.0
-	for i := k; i <= n && (i <= k+1 || term > sum*1e-12 || float64(i) < float64(n)*p); i++ {
-		sum += term
-		term *= float64(n-i) / float64(i+1) * p / (1 - p)
-	}
-	return min(1, sum)
 }
 
 func millis(d time.Duration) string {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/belay-cd/belay/internal/domain"
+	"github.com/belay-cd/belay/internal/guard"
 	"github.com/belay-cd/belay/internal/sample"
 )
 
@@ -84,7 +85,7 @@ func TestAGoodReleaseIsNotRedByChance(t *testing.T) {
 		for k := int64(0); k <= n; k++ {
 			rec, _ := errorLimit(sample.Sum{Requests: n, Errors: k}, sample.Sum{}, nil, 0.01)
 			if rec.State == "failed" {
-				red = atLeast(k, n, normalErrors)
+				red = guard.Binomial(k, n, normalErrors)
 				break
 			}
 		}
@@ -103,7 +104,7 @@ func TestAtLeast(t *testing.T) {
 		{0, 10, 0.1, 1}, {1, 10, 0.1, 1 - math.Pow(0.9, 10)}, {10, 10, 0.5, math.Pow(0.5, 10)}, {1, 1, 0.25, 0.25},
 		{5, 10, 0.5, 0.623046875}, {500, 1000, 0.5, 0.5126125}, {3, 10, 1, 1}, {60, 200, 0.001, 0},
 	} {
-		if got := atLeast(c.k, c.n, c.p); math.Abs(got-c.want) > 1e-6 {
+		if got := guard.Binomial(c.k, c.n, c.p); math.Abs(got-c.want) > 1e-6 {
 			t.Errorf("at least %d of %d at %g: %g, want %g", c.k, c.n, c.p, got, c.want)
 		}
 	}

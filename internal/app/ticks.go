@@ -9,10 +9,10 @@ import (
 	"github.com/belay-cd/belay/internal/sample"
 )
 
-// Ticks tells what was stored of a rollout, as its judge heard it.
+// Ticks tells what was counted of a rollout, as its judge heard it.
 func (m *measurements) Ticks(ctx context.Context, rec domain.RolloutRecord, see func(judge.Tick) error) error {
 	heard := false
-	err := m.judges.store.EachTick(ctx, ofRollout(rec, 0), func(t measure.Tick) error {
+	err := m.judges.each(ctx, rec, func(t measure.Tick) error {
 		said, ok := sample.TickOf(&t, rec.ID)
 		if !ok {
 			return nil

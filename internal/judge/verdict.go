@@ -278,13 +278,14 @@ func (j *Judge) decide(f finding) (d Decision, metric string) {
 		return Hold, metricNumbers
 	}
 	doubt, doubts := j.doubt()
+	past := j.historyHarm(f)
 	switch {
 	case doubt != "" && (f.guilty == nil || f.whole < f.needed+beyondDoubt*doubts):
 		return Hold, doubt
 	case f.guilty != nil:
 		return RollBack, f.guilty.name()
-	case j.historyHarm(f) != "":
-		return RollBack, j.historyHarm(f)
+	case past != "":
+		return RollBack, past
 	case j.config.Limit > 0 && j.limit.total() >= -math.Log(j.config.Alpha):
 		return Hold, metricLimit
 	case j.next.Requests == 0:
